@@ -1,0 +1,66 @@
+"""The agents that ship, by name."""
+
+from pathlib import Path
+from typing import Any
+
+from rpp_agents.a2c import A2CAgent, A2CConfig
+from rpp_agents.base import Agent, AgentSpec
+from rpp_agents.fixed import FixedAgent, FixedConfig
+from rpp_agents.random_agent import RandomAgent, RandomConfig
+from rpp_agents.saving import saved_agent_name
+from rpp_env.errors import RunError, did_you_mean
+
+AGENTS: dict[str, tuple[type[Any], type[Any]]] = {
+    "a2c": (A2CAgent, A2CConfig),
+    "fixed": (FixedAgent, FixedConfig),
+    "random": (RandomAgent, RandomConfig),
+}
+
+
+def agent_name(config: Any) -> str:
+    """The name of the agent that a config dataclass belongs to."""
+    for name, (_, config_class) in AGENTS.items():
+        if type(config) is config_class:
+            return name
+    raise ValueError(f"config={config!r} belongs to no agent. Known: {', '.join(sorted(AGENTS))}")
+
+
+def agent_from_config(config: Any, spec: AgentSpec, *, seed: int = 0) -> Agent:
+    """Makes a new agent of the kind that `config` belongs to."""
+    agent: Agent = AGENTS[agent_name(config)][0](spec, config, seed=seed)
+    return agent
+
+
+def make_agent(name: str, spec: AgentSpec, *, seed: int = 0, **config: Any) -> Agent:
+    """Makes a new agent.
+
+    Args:
+        name: A key of `AGENTS`.
+        spec: What the environment looks like.
+        seed: Of everything random about it.
+        **config: Fields of the agent's config dataclass.
+
+    Raises:
+        ValueError: There is no such agent, or its config has no such field.
+    """
+    if name not in AGENTS:
+        raise ValueError(f"agent={name!r}: no such agent. {did_you_mean(name, AGENTS)}")
+    try:
+        settings = AGENTS[name][1](**config)
+    except TypeError as error:
+        raise ValueError(f"agent={name!r}: {error}") from error
+    return agent_from_config(settings, spec, seed=seed)
+
+
+def load_agent(folder: Path) -> Agent:
+    """Loads whichever agent was saved in a folder; RunError if there is none."""
+    name = saved_agent_name(folder)
+    if name not in AGENTS:
+        raise RunError(f"{folder} holds agent {name!r}. {did_you_mean(name, AGENTS)}")
+    try:
+        agent: Agent = AGENTS[name][0].load(folder)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise RunError(
+            f"{folder} holds an agent that this version of {name!r} cannot load: {error!r}"
+        ) from error
+    return agent

@@ -1,0 +1,221 @@
+"""Ranking problems from interactions: leave-one-out targets, seeded negatives, splits by user.
+
+What an instance holds depends on the seed, its own user and the items there are, never on other
+users or on the order in which anything is made. This module knows nothing of file formats.
+"""
+
+import hashlib
+import logging
+import math
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+
+from rpp_env.data.interactions import Interactions
+from rpp_env.errors import DataError
+from rpp_env.types import SPLITS, Instances, IntArray
+
+logger = logging.getLogger(__name__)
+
+
+def make_instances(
+    interactions: Interactions,
+    *,
+    num_candidates: int = 10,
+    targets_per_user: int = 1,
+    history_length: int = 20,
+    min_history: int = 1,
+    split_fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+) -> Instances:
+    """Makes leave-one-out ranking problems.
+
+    A user's last items are the targets, each with the history before it. The other candidates are
+    drawn uniformly from the items the user never touched, before or after. Items are told apart by
+    title, since catalogues list some twice: no two candidates share a title, no negative has the
+    title of a touched item, and records with the target's title are not in its history.
+
+    Instances are ordered by user, then from the earliest target to the last. The split of a user
+    depends on the seed and the users there are, and on no other argument.
+
+    Args:
+        interactions: What to make them from.
+        num_candidates: M, the target and M - 1 negatives. At least 2.
+        targets_per_user: Up to this many last items of each user are targets, each one that has
+            `min_history` records before it.
+        history_length: H, the most records a history keeps.
+        min_history: Targets with fewer records before them are skipped. At least 1.
+        split_fractions: Shares of users in train, validation and test.
+        seed: Of splits, negatives and target slots.
+
+    Raises:
+        ValueError: If an argument is out of its range, or M is larger than the items allow.
+        DataError: If no user has enough interactions.
+    """
+    _check_at_least(2, num_candidates=num_candidates)
+    _check_at_least(
+        1, targets_per_user=targets_per_user, history_length=history_length, min_history=min_history
+    )
+    _check_at_least(0, seed=seed)
+    seed = operator.index(seed)  # a NumPy integer is hashed like Python's
+    title_ids = _title_ids(interactions)
+    splits = _user_splits(interactions.user_tokens, split_fractions, seed)
+    problems = _problems(interactions, title_ids, targets_per_user, min_history)
+    _check_enough_titles(interactions, title_ids, [user for user, _, _ in problems], num_candidates)
+
+    users = np.array([user for user, _, _ in problems], dtype=np.int64)
+    histories = np.full((len(problems), history_length), -1, dtype=np.int64)
+    candidates = np.empty((len(problems), num_candidates), dtype=np.int64)
+    slots = np.empty(len(problems), dtype=np.int64)
+    for row, (user, position, history) in enumerate(problems):
+        sequence = interactions.sequence(user)
+        rng = _generator(seed, interactions.user_tokens[user], position)
+        shown = history[-history_length:]
+        histories[row, history_length - len(shown) :] = shown
+        slots[row] = rng.integers(num_candidates)
+        negatives = _negatives(rng, title_ids, sequence, num_candidates - 1)
+        candidates[row] = np.insert(negatives, slots[row], sequence[position])
+    return Instances(
+        users=users,
+        histories=histories,
+        candidates=candidates,
+        target_slots=slots,
+        splits=splits[users],
+    )
+
+
+def training_interactions(
+    interactions: Interactions, instances: Instances
+) -> tuple[IntArray, IntArray]:
+    """Returns what may be fitted on: the users and the items of the interactions left.
+
+    Of a user with instances only what lies strictly before the earliest target is left, without
+    records that bear the title of one of the targets; of other users everything is.
+
+    Args:
+        interactions: What the instances were made from.
+        instances: All of them, those of every split: the targets of any left out here would leak.
+
+    Returns:
+        Users and items, each of shape (n,), in the order of the interactions.
+    """
+    num_items = interactions.num_items
+    pairs = interactions.users * num_items + interactions.items
+    wanted = instances.users * num_items + instances.targets
+    order = np.argsort(pairs)
+    at = np.searchsorted(pairs, wanted, sorter=order)
+    rows = order[np.minimum(at, len(order) - 1)]
+    if not np.array_equal(pairs[rows], wanted):
+        raise ValueError(
+            f"instances were not made from interactions={interactions.name!r}: their targets are "
+            "not all among its (user, item) pairs; pass the interactions they were made from"
+        )
+    first_target = np.full(interactions.num_users, len(pairs))
+    np.minimum.at(first_target, instances.users, rows)
+    title_ids = _title_ids(interactions)
+    titles = interactions.users * num_items + title_ids[interactions.items]
+    target_titles = instances.users * num_items + title_ids[instances.targets]
+    before = np.arange(len(pairs)) < first_target[interactions.users]
+    kept = before & ~np.isin(titles, target_titles)
+    return interactions.users[kept], interactions.items[kept]
+
+
+def _problems(
+    interactions: Interactions, title_ids: IntArray, targets_per_user: int, min_history: int
+) -> list[tuple[int, int, IntArray]]:
+    """Returns (user, position of the target in the user's sequence, full history) of each."""
+    problems: list[tuple[int, int, IntArray]] = []
+    skipped = 0
+    for user in range(interactions.num_users):
+        sequence = interactions.sequence(user)
+        titles = title_ids[sequence]
+        made = len(problems)
+        for position in range(max(0, len(sequence) - targets_per_user), len(sequence)):
+            history = sequence[:position][titles[:position] != titles[position]]
+            if len(history) >= min_history:
+                problems.append((user, position, history))
+        skipped += len(problems) == made
+    if not problems:
+        raise DataError(
+            f"{interactions.name}: none of {interactions.num_users} users has a target with "
+            f"min_history={min_history} records before it; lower min_history or give more data"
+        )
+    if skipped:
+        logger.info(
+            "%s: skipped %d of %d users, who have no target with min_history=%d records before it",
+            *(interactions.name, skipped, interactions.num_users, min_history),
+        )
+    return problems
+
+
+def _negatives(
+    rng: np.random.Generator, title_ids: IntArray, touched: IntArray, count: int
+) -> list[int]:
+    """Returns items with distinct titles, drawn uniformly from those with no touched title.
+
+    Rejection costs nothing while a user has touched few of all items, however many there are.
+    """
+    taken = set(title_ids[touched].tolist())
+    negatives: list[int] = []
+    while len(negatives) < count:
+        for item in rng.integers(len(title_ids), size=2 * count).tolist():
+            title = int(title_ids[item])
+            if title not in taken:
+                taken.add(title)
+                negatives.append(item)
+    return negatives[:count]
+
+
+def _title_ids(interactions: Interactions) -> IntArray:
+    """Returns a number for each item, equal where titles are, in any case. Shape: (num_items,)."""
+    ids: dict[str, int] = {}
+    return np.array([ids.setdefault(t.casefold(), len(ids)) for t in interactions.titles])
+
+
+def _user_splits(tokens: Sequence[str], fractions: Sequence[float], seed: int) -> IntArray:
+    """Returns each user's index into SPLITS. Shape: (num_users,).
+
+    Users are permuted by a hash of seed and token, so the order of a file plays no part.
+    """
+    good = len(fractions) == len(SPLITS) and all(0 <= f <= 1 for f in fractions)
+    if not good or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise ValueError(
+            f"split_fractions={tuple(fractions)} must be three shares from 0 to 1 that sum to 1, "
+            f"for {', '.join(SPLITS)}; for example (0.7, 0.1, 0.2)"
+        )
+    permutation = sorted(range(len(tokens)), key=lambda user: _hash("split", seed, tokens[user]))
+    ends = np.rint(np.cumsum(fractions[:-1]) * len(tokens))
+    splits = np.empty(len(tokens), dtype=np.int64)
+    splits[permutation] = np.searchsorted(ends, np.arange(len(tokens)), side="right")
+    return splits
+
+
+def _generator(seed: int, token: str, position: int) -> np.random.Generator:
+    entropy = int.from_bytes(_hash("instance", seed, token, position))
+    return np.random.default_rng(entropy)
+
+
+def _hash(*parts: str | int) -> bytes:
+    return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def _check_at_least(bound: int, **arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < bound:
+            raise ValueError(f"{name}={value} must be at least {bound}")
+
+
+def _check_enough_titles(
+    interactions: Interactions, title_ids: IntArray, users: list[int], num_candidates: int
+) -> None:
+    num_titles = int(title_ids.max()) + 1
+    pairs = np.unique(interactions.users * num_titles + title_ids[interactions.items])
+    untouched = num_titles - np.bincount(pairs // num_titles, minlength=interactions.num_users)
+    user = min(users, key=lambda user: int(untouched[user]))
+    if num_candidates - 1 > untouched[user]:
+        raise ValueError(
+            f"num_candidates={num_candidates} is too many: user {interactions.user_tokens[user]!r} "
+            f"left only {untouched[user]} of {num_titles} titles untouched; "
+            f"use at most {untouched[user] + 1}, or data with more items"
+        )

@@ -1,0 +1,175 @@
+"""`PromptMDP`: the dynamics, written once, for a batch of episodes. Views only reshape it.
+
+A step replaces the prompt: four actions choose four sentences, the recommender ranks the
+instance's candidates with the prompt they make, and NDCG of that ranking is the reward.
+"""
+
+import numpy as np
+
+from rpp_env.errors import RppError
+from rpp_env.observations.encoder import ObservationEncoder
+from rpp_env.prompts.catalog import PromptCatalog
+from rpp_env.prompts.render import PromptRenderer
+from rpp_env.recommenders.base import Recommender
+from rpp_env.rewards import ndcg_at_k
+from rpp_env.types import (
+    NO_CHOICE,
+    NUM_PATTERNS,
+    BoolArray,
+    FloatArray,
+    Instances,
+    IntArray,
+    PromptBatch,
+    PromptState,
+    RankingBatch,
+)
+
+
+class PromptMDP:
+    """A batched, functional Markov decision process; the state is a value.
+
+    Episodes are truncated at the horizon and never terminate, so a learner bootstraps through
+    the last step.
+
+    Args:
+        instances: The ranking problems, of all splits.
+        renderer: Makes prompts; its catalog defines the actions.
+        recommender: Ranks.
+        encoder: Makes observations; made for the same instances, catalog and horizon.
+        horizon: Steps before truncation (15 in the paper's reference code).
+        reward_k: Cut-off of the NDCG that is the reward.
+    """
+
+    def __init__(
+        self,
+        *,
+        instances: Instances,
+        renderer: PromptRenderer,
+        recommender: Recommender,
+        encoder: ObservationEncoder,
+        horizon: int = 15,
+        reward_k: int = 10,
+    ) -> None:
+        if horizon < 1:
+            raise ValueError(f"horizon={horizon} must be 1 or more")
+        if reward_k < 1:
+            raise ValueError(f"reward_k={reward_k} must be 1 or more")
+        if encoder.horizon != horizon:
+            raise ValueError(f"horizon={horizon}, but the encoder was made for {encoder.horizon}")
+        self.instances = instances
+        self.renderer = renderer
+        self.recommender = recommender
+        self.encoder = encoder
+        self.horizon = horizon
+        self.reward_k = reward_k
+
+    @property
+    def catalog(self) -> PromptCatalog:
+        """The sentences that actions choose from."""
+        return self.renderer.catalog
+
+    def initial(self, instance_ids: IntArray) -> PromptState:
+        """Episodes before their first prompt; no recommender is called.
+
+        Args:
+            instance_ids: Which ranking problem each episode is about. Shape: (B,).
+
+        Raises:
+            ValueError: There is no such instance.
+        """
+        ids = np.array(instance_ids)
+        if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(f"instance_ids must be integers of shape (B,), not {instance_ids!r}")
+        outside = (ids < 0) | (ids >= len(self.instances))
+        if outside.any():
+            wrong = ids[outside][0]
+            raise ValueError(
+                f"instance_ids holds {wrong}; there are {len(self.instances)} instances, "
+                f"0 to {len(self.instances) - 1}"
+            )
+        start = self.catalog.history_start if self.catalog.history_mode == "add" else 0
+        num_candidates = self.instances.num_candidates
+        return PromptState(
+            instance_ids=ids,
+            choices=np.full((len(ids), NUM_PATTERNS), NO_CHOICE),
+            history_lengths=np.minimum(start, self.instances.history_lengths[ids]),
+            rankings=np.full((len(ids), num_candidates), NO_CHOICE),
+            num_recognised=np.zeros(len(ids), dtype=np.int64),
+            steps=np.zeros(len(ids), dtype=np.int64),
+        )
+
+    def prompts(self, state: PromptState, actions: IntArray) -> PromptBatch:
+        """The prompts that `actions` would make in `state`; nothing is sent.
+
+        Args:
+            state: B episodes.
+            actions: Sentence of each pattern. Shape: (B, 4).
+        """
+        actions = np.array(actions)
+        self.catalog.check_choices(actions)
+        if len(actions) != len(state):
+            raise ValueError(
+                f"actions has {len(actions)} rows for a state of {len(state)} episodes"
+            )
+        lengths = self.catalog.next_history_lengths(
+            state.history_lengths,
+            actions[:, 1],
+            self.instances.history_lengths[state.instance_ids],
+        )
+        return self.renderer.batch(
+            instance_ids=state.instance_ids, choices=actions, history_lengths=lengths
+        )
+
+    def transition(self, state: PromptState, actions: IntArray) -> PromptState:
+        """One step of every episode, by one call of the recommender.
+
+        Args:
+            state: B episodes.
+            actions: Sentence of each pattern. Shape: (B, 4).
+
+        Raises:
+            ValueError: An action is not a sentence of its pattern.
+            RppError: The recommender returned something other than permutations.
+        """
+        prompts = self.prompts(state, actions)
+        ranked = self.recommender.rank(prompts)
+        self._check_rankings(ranked, num_envs=len(state))
+        return PromptState(
+            instance_ids=state.instance_ids,
+            choices=prompts.choices,
+            history_lengths=prompts.history_lengths,
+            rankings=ranked.rankings,
+            num_recognised=ranked.num_recognised,
+            steps=state.steps + 1,
+        )
+
+    def _check_rankings(self, ranked: RankingBatch, *, num_envs: int) -> None:
+        name = f"{type(self.recommender).__name__}.rank"
+        expected = (num_envs, self.instances.num_candidates)
+        if ranked.rankings.shape != expected or ranked.num_recognised.shape != (num_envs,):
+            raise RppError(
+                f"{name} returned rankings of shape {ranked.rankings.shape} and num_recognised of "
+                f"shape {ranked.num_recognised.shape}; they must be {expected} and ({num_envs},)"
+            )
+        if not (np.sort(ranked.rankings, axis=1) == np.arange(expected[1])).all():
+            raise RppError(
+                f"{name} returned rankings that are not permutations of the {expected[1]} "
+                "candidate slots"
+            )
+
+    def reward(self, state: PromptState) -> FloatArray:
+        """NDCG of each episode's own current ranking, 0 before the first. Shape: (B,)."""
+        return self.ndcg(state, k=self.reward_k)
+
+    def ndcg(self, state: PromptState, *, k: int) -> FloatArray:
+        """NDCG@k of the current rankings. Shape: (B,)."""
+        return ndcg_at_k(state.rankings, self.instances.target_slots[state.instance_ids], k=k)
+
+    def observation(self, state: PromptState) -> FloatArray:
+        """What a centralized critic or a single agent sees. Shape: (B, D); see `encoder`."""
+        return self.encoder.encode(state)
+
+    def truncated(self, state: PromptState) -> BoolArray:
+        """Which episodes have reached the horizon. Shape: (B,)."""
+        done: BoolArray = state.steps >= self.horizon
+        return done

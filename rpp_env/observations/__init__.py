@@ -1,0 +1,1 @@
+"""What agents see: frozen, once-fitted encoders of users, items and prompts."""

@@ -1,0 +1,140 @@
+"""`PromptCatalog`: the sentences that the four agents choose from. Knows nothing of files."""
+
+import hashlib
+import string
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from rpp_env.errors import did_you_mean
+from rpp_env.types import NO_CHOICE, PATTERNS, IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryRecords:
+    """How one choice of `history_records` changes and tells the history."""
+
+    records: int
+    """Records shown (mode ``set``) or added to those shown so far (mode ``add``)."""
+    text: str
+    """The sentence, with ``{history}`` where the titles go and perhaps ``{num_records}``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFormat:
+    """One choice of `output_format`."""
+
+    instruction: str
+    """What the LLM is told; ``{candidates}`` lists the candidates, ``{num_candidates}`` counts."""
+    answer_prefix: str
+    """What the LLM's answer begins with; the likelihood strategy continues it with a title."""
+    chat_template: bool
+    """Whether the prompt is put into the model's own chat template."""
+
+    @property
+    def lists_candidates(self) -> bool:
+        """Whether the LLM is shown the candidates."""
+        return "candidates" in placeholders(self.instruction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptCatalog:
+    """The four patterns' sentences for one domain."""
+
+    name: str
+    role_playing: tuple[str, ...]
+    history_records: tuple[HistoryRecords, ...]
+    reasoning_guidance: tuple[str, ...]
+    output_format: tuple[OutputFormat, ...]
+    history_mode: Literal["set", "add"]
+    """``set``: a choice is a number of records. ``add``: it is added to those shown so far."""
+    history_start: int
+    """Records shown before the first choice, in mode ``add``."""
+    history_separator: str
+    """What stands between two titles of the history."""
+    source: str = field(default="", compare=False)
+    """The YAML text that the catalog was read from."""
+
+    @property
+    def num_choices(self) -> tuple[int, int, int, int]:
+        """How many sentences each pattern has, in the order of `PATTERNS`."""
+        return (
+            len(self.role_playing),
+            len(self.history_records),
+            len(self.reasoning_guidance),
+            len(self.output_format),
+        )
+
+    def sentences(self, pattern: str) -> tuple[str, ...]:
+        """The texts of a pattern, one a choice, as a sentence encoder should read them."""
+        if pattern not in PATTERNS:
+            raise ValueError(
+                f"pattern={pattern!r} is no pattern. {did_you_mean(pattern, PATTERNS)}"
+            )
+        if pattern == "history_records":
+            return tuple(
+                f"{entry.text.format(history='...', num_records=entry.records)} ({entry.records})"
+                for entry in self.history_records
+            )
+        if pattern == "output_format":
+            return tuple(
+                f"{entry.instruction.format(candidates='...', num_candidates='')} "
+                f"{entry.answer_prefix}".strip()
+                for entry in self.output_format
+            )
+        texts: tuple[str, ...] = getattr(self, pattern)
+        return texts
+
+    def next_history_lengths(
+        self, history_lengths: IntArray, choices: IntArray, available: IntArray
+    ) -> IntArray:
+        """Records in the next prompt, never more than the history has.
+
+        Args:
+            history_lengths: Records in the last prompt. Shape: (B,).
+            choices: Choice of `history_records`. Shape: (B,).
+            available: Length of each instance's history. Shape: (B,).
+        """
+        records = np.array([entry.records for entry in self.history_records])[choices]
+        if self.history_mode == "add":
+            records = history_lengths + records
+        lengths: IntArray = np.minimum(records, available)
+        return lengths
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all that is said to the LLM."""
+        parts = (
+            self.role_playing,
+            self.history_records,
+            self.reasoning_guidance,
+            self.output_format,
+            self.history_mode,
+            self.history_start,
+            self.history_separator,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def check_choices(self, choices: IntArray) -> None:
+        """Raises ValueError unless `choices` is an integer (B, 4) array of existing sentences."""
+        if choices.ndim != 2 or choices.shape[1] != len(PATTERNS):
+            raise ValueError(f"choices has shape {choices.shape}; it must be (B, {len(PATTERNS)})")
+        if not np.issubdtype(choices.dtype, np.integer):
+            raise ValueError(f"choices has dtype {choices.dtype}; it must be an integer array")
+        outside = (choices <= NO_CHOICE) | (choices >= np.array(self.num_choices))
+        if outside.any():
+            row, pattern = np.argwhere(outside)[0]
+            raise ValueError(
+                f"choices[{row}, {pattern}]={choices[row, pattern]}: {PATTERNS[pattern]} has "
+                f"{self.num_choices[pattern]} sentences, 0 to {self.num_choices[pattern] - 1}"
+            )
+
+
+def placeholders(text: str) -> set[str]:
+    """Names of the placeholders in a sentence; ValueError for a stray brace."""
+    return {name for _, name, _, _ in parts(text) if name is not None}
+
+
+def parts(text: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    """A sentence cut as `str.format` cuts it: (literal, name, specification, conversion)."""
+    return list(string.Formatter().parse(text))

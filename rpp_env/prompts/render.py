@@ -1,0 +1,87 @@
+"""From (instance, choices) to the text that an LLM reads."""
+
+import hashlib
+from collections.abc import Sequence
+
+from rpp_env.prompts.catalog import PromptCatalog
+from rpp_env.types import Instances, IntArray, Prompt, PromptBatch
+
+
+class PromptRenderer:
+    """Fills the chosen sentences with an instance's own history and candidates.
+
+    Args:
+        catalog: The sentences.
+        instances: The ranking problems; only the history and the candidates are ever read.
+        titles: Title of each item that `instances` refers to.
+    """
+
+    def __init__(
+        self, *, catalog: PromptCatalog, instances: Instances, titles: Sequence[str]
+    ) -> None:
+        self.catalog = catalog
+        self._instances = instances
+        self._titles = titles
+
+    def batch(
+        self, *, instance_ids: IntArray, choices: IntArray, history_lengths: IntArray
+    ) -> PromptBatch:
+        """Returns prompts that are rendered when they are asked for; shapes as in `PromptBatch`."""
+
+        def render() -> Sequence[Prompt]:
+            rows = zip(instance_ids, choices, history_lengths, strict=True)
+            return [self.render(int(i), c, int(length)) for i, c, length in rows]
+
+        return PromptBatch(
+            instance_ids=instance_ids,
+            choices=choices,
+            history_lengths=history_lengths,
+            render=render,
+        )
+
+    def titles_of(self, instance_id: int) -> tuple[str, ...]:
+        """Titles of an instance's candidates, in slot order."""
+        return tuple(self._titles[item] for item in self._instances.candidates[instance_id])
+
+    def history_of(self, instance_id: int, length: int) -> list[str]:
+        """Titles of the `length` latest records of an instance's own user, oldest first."""
+        items = self._instances.histories[instance_id]
+        items = items[items >= 0]
+        return [self._titles[item] for item in items[max(len(items) - length, 0) :]]
+
+    def render(self, instance_id: int, choices: IntArray, history_length: int) -> Prompt:
+        """Renders one prompt with the `history_length` latest records, oldest first."""
+        role, history, reasoning, output = (int(choice) for choice in choices)
+        catalog = self.catalog
+        records = self.history_of(instance_id, history_length)
+        candidates = self.titles_of(instance_id)
+        output_format = catalog.output_format[output]
+        lines = (
+            catalog.history_records[history].text.format(
+                history=catalog.history_separator.join(records), num_records=len(records)
+            )
+            if records
+            else "",
+            catalog.reasoning_guidance[reasoning],
+            output_format.instruction.format(
+                candidates="\n".join(f"- {title}" for title in candidates),
+                num_candidates=len(candidates),
+            ),
+        )
+        return Prompt(
+            system=catalog.role_playing[role],
+            user="\n".join(line for line in lines if line),
+            answer_prefix=output_format.answer_prefix,
+            chat=output_format.chat_template,
+            candidates=candidates,
+        )
+
+
+def prompt_key(prompt: Prompt) -> bytes:
+    """Digest of all that the LLM is shown: prompts with one key have one answer."""
+    digest = hashlib.sha256()
+    turns = (prompt.system, prompt.user, prompt.answer_prefix) if prompt.chat else (prompt.text,)
+    for text in (*turns, *prompt.candidates):
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.digest()

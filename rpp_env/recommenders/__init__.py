@@ -1,0 +1,7 @@
+"""Ways to get a ranking out of an LLM."""
+
+from rpp_env.recommenders.base import Recommender
+from rpp_env.recommenders.cached import MemoryCachedRecommender
+from rpp_env.recommenders.likelihood import LikelihoodRecommender
+
+__all__ = ["LikelihoodRecommender", "MemoryCachedRecommender", "Recommender"]

@@ -1,0 +1,52 @@
+"""Quality of rankings: arrays in, arrays out."""
+
+import numpy as np
+
+from rpp_env.types import FloatArray, IntArray
+
+
+def target_ranks(rankings: IntArray, target_slots: IntArray) -> IntArray:
+    """Where each ranking puts its target, 0 being the top.
+
+    Args:
+        rankings: Candidate slots, best first. Shape: (B, M).
+        target_slots: Slot of the target. Shape: (B,).
+
+    Returns:
+        Ranks. Shape: (B,); M where a ranking does not hold its target (there is no ranking yet).
+    """
+    hits = rankings == target_slots[:, None]
+    ranks: IntArray = np.where(hits.any(axis=1), hits.argmax(axis=1), rankings.shape[1])
+    return ranks
+
+
+def ndcg_at_k(rankings: IntArray, target_slots: IntArray, *, k: int) -> FloatArray:
+    """Normalised discounted cumulative gain of rankings that have one relevant item each.
+
+    With a single relevant item at rank r (from 0) the ideal gain is 1, so that NDCG@k is
+    1 / log2(r + 2) where r < k and 0 elsewhere (Järvelin and Kekäläinen, 2002,
+    doi:10.1145/582415.582418).
+
+    Args:
+        rankings: Candidate slots, best first. Shape: (B, M).
+        target_slots: Slot of the target. Shape: (B,).
+        k: Cut-off, 1 or more.
+
+    Returns:
+        NDCG@k in [0, 1]. Shape: (B,).
+
+    Raises:
+        ValueError: `k` is below 1.
+    """
+    if k < 1:
+        raise ValueError(f"k={k} must be 1 or more")
+    ranks = target_ranks(rankings, target_slots)
+    found = (ranks < k) & (ranks < rankings.shape[1])
+    gains: FloatArray = np.where(found, 1.0 / np.log2(ranks + 2.0), 0.0)
+    return gains
+
+
+def chance_ndcg_at_k(num_candidates: int, *, k: int) -> float:
+    """Expected NDCG@k of a uniformly random ranking of M candidates with one relevant item."""
+    identity = np.tile(np.arange(num_candidates), (num_candidates, 1))
+    return float(ndcg_at_k(identity, np.arange(num_candidates), k=k).mean())

@@ -1,0 +1,34 @@
+"""Which instance an episode is about: a pure function of (seed, episode number).
+
+Being stateless, it is the same in every view, costs nothing for any number of environments, and
+survives pickling and resuming.
+"""
+
+import numpy as np
+
+from rpp_env.types import IntArray
+
+
+def draw(seeds: IntArray, episodes: IntArray, *, num_instances: int) -> IntArray:
+    """Draws an index for each (seed, episode) pair, nearly uniform in 0..num_instances-1.
+
+    Two rounds of the SplitMix64 finaliser (Steele, Lea and Flood, 2014,
+    doi:10.1145/2660193.2660195), one over the seed and one over the episode.
+
+    Args:
+        seeds: Shape: (B,).
+        episodes: Shape: (B,).
+        num_instances: How many there are to draw from.
+    """
+    mixed = _mix(_mix(seeds.astype(np.uint64)) + episodes.astype(np.uint64))
+    indices: IntArray = (mixed % np.uint64(num_instances)).astype(np.int64)
+    return indices
+
+
+def _mix(values: IntArray) -> IntArray:
+    with np.errstate(over="ignore"):
+        z = values + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: IntArray = z ^ (z >> np.uint64(31))
+    return mixed

@@ -1,0 +1,79 @@
+"""What the views share: spaces, the reading of actions, the numbers that infos report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rpp_env.errors import did_you_mean
+from rpp_env.mdp import PromptMDP
+from rpp_env.observations.encoder import OBSERVATION_BOUND
+from rpp_env.rewards import target_ranks
+from rpp_env.types import PATTERNS, SPLITS, FloatArray, IntArray, PromptState
+
+INFO_KS = (1, 5, 10)
+
+
+def split_instances(mdp: PromptMDP, split: str) -> IntArray:
+    """Ids of the instances of a split; ValueError when there is no such split or it is empty."""
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r} is not a split. {did_you_mean(split, SPLITS)}")
+    ids = mdp.instances.in_split(split)
+    if not len(ids):
+        raise ValueError(f"split={split!r} has no instance; use another, or more users")
+    return ids
+
+
+def observation_spaces(mdp: PromptMDP) -> dict[str, spaces.Box]:
+    """Each agent's own observation space."""
+    return {agent: _box(layout.size) for agent, layout in mdp.encoder.layouts.items()}
+
+
+def state_space(mdp: PromptMDP) -> spaces.Box:
+    """The space of `state()` in one episode."""
+    return _box(mdp.encoder.state_layout.size)
+
+
+def action_spaces(mdp: PromptMDP) -> dict[str, spaces.Discrete]:
+    """Each agent's own action space: the sentences of its pattern."""
+    sizes = zip(PATTERNS, mdp.catalog.num_choices, strict=True)
+    return {agent: spaces.Discrete(size) for agent, size in sizes}
+
+
+def joint_choices(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
+    """Stacks the agents' actions in the order of `PATTERNS`. Shape: (num_envs, 4).
+
+    Raises:
+        ValueError: An agent is missing, unknown, or its actions have the wrong shape or type.
+    """
+    missing = [agent for agent in PATTERNS if agent not in actions]
+    unknown = [agent for agent in actions if agent not in PATTERNS]
+    if missing or unknown:
+        raise ValueError(
+            f"actions must have one entry for each of {', '.join(PATTERNS)}; "
+            f"missing: {missing or 'none'}, unknown: {unknown or 'none'}"
+        )
+    columns = []
+    for agent in PATTERNS:
+        column = np.asarray(actions[agent])
+        if column.size != num_envs or not np.issubdtype(column.dtype, np.integer):
+            raise ValueError(
+                f"actions[{agent!r}]={actions[agent]!r} must be {num_envs} integer(s), "
+                "the index of a sentence in each environment"
+            )
+        columns.append(column.reshape(num_envs))
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def step_metrics(mdp: PromptMDP, state: PromptState) -> dict[str, FloatArray]:
+    """What infos report of the current rankings, each (B,)."""
+    metrics: dict[str, FloatArray] = {f"ndcg_at_{k}": mdp.ndcg(state, k=k) for k in INFO_KS}
+    slots = mdp.instances.target_slots[state.instance_ids]
+    metrics["target_rank"] = target_ranks(state.rankings, slots).astype(np.float64)
+    metrics["recognised"] = state.num_recognised / mdp.instances.num_candidates
+    return metrics
+
+
+def _box(size: int) -> spaces.Box:
+    return spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (size,), np.float32)

@@ -1,0 +1,141 @@
+"""The values that cross from one module to another: frozen, keyword-only, a shape on every field.
+
+B is the number of instances handled at once (`num_envs`), N the number of instances there are,
+M the number of candidates of each, H the longest history shown.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.integer[Any]]
+FloatArray = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
+
+PATTERNS: Final = ("role_playing", "history_records", "reasoning_guidance", "output_format")
+NUM_PATTERNS: Final = len(PATTERNS)
+NO_CHOICE: Final = -1
+SPLITS: Final = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instances:
+    """Ranking problems, one a row: a user's history, M candidates, the slot of the target.
+
+    Items and users are indices into the tables of the `Interactions` they were made from.
+    """
+
+    users: IntArray  # (N,)
+    histories: (
+        IntArray  # (N, H) items, oldest first, right-aligned, -1 where the history is shorter
+    )
+    candidates: IntArray  # (N, M) items
+    target_slots: IntArray  # (N,) in 0..M-1
+    splits: IntArray  # (N,) index into SPLITS
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def num_candidates(self) -> int:
+        """M."""
+        return int(self.candidates.shape[1])
+
+    @property
+    def targets(self) -> IntArray:
+        """The target item of each instance. Shape: (N,)."""
+        return self.candidates[np.arange(len(self)), self.target_slots]
+
+    @property
+    def history_lengths(self) -> IntArray:
+        """How many records each history has. Shape: (N,)."""
+        lengths: IntArray = (self.histories >= 0).sum(axis=1)
+        return lengths
+
+    def select(self, rows: IntArray | BoolArray) -> "Instances":
+        """Returns the instances of these rows, in this order."""
+        return Instances(
+            users=self.users[rows],
+            histories=self.histories[rows],
+            candidates=self.candidates[rows],
+            target_slots=self.target_slots[rows],
+            splits=self.splits[rows],
+        )
+
+    def in_split(self, split: str) -> IntArray:
+        """Returns the ids (row numbers) of the instances of a split, ascending. Shape: (n,)."""
+        if split not in SPLITS:
+            raise ValueError(f"split={split!r} is not a split; choose one of {', '.join(SPLITS)}")
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One rendered prompt, as a person would read it.
+
+    `system` and `user` are the two turns of a chat where the catalog asks for the model's chat
+    template; plain text is their concatenation. The LLM's answer begins with `answer_prefix`.
+    """
+
+    system: str
+    user: str
+    answer_prefix: str
+    chat: bool
+    candidates: tuple[str, ...]  # (M,) titles, in slot order
+
+    @property
+    def text(self) -> str:
+        """The prompt as plain text, up to and with the answer prefix."""
+        parts = (self.system, self.user, self.answer_prefix)
+        return "\n".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptBatch:
+    """Prompts to rank with. Texts are rendered only when `render` is called."""
+
+    instance_ids: IntArray  # (B,)
+    choices: IntArray  # (B, 4) sentence of each pattern
+    history_lengths: IntArray  # (B,) records shown, already cut to what the history has
+    render: Callable[[], Sequence[Prompt]]  # () -> (B,) prompts
+
+    def __len__(self) -> int:
+        return len(self.instance_ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingBatch:
+    """Rankings that came back, one a row, each a full permutation of the candidate slots."""
+
+    rankings: IntArray  # (B, M) candidate slots, best first
+    scores: FloatArray  # (B, M) score of each slot, NaN where the strategy has none
+    num_recognised: IntArray  # (B,) candidates that the LLM really ranked, 0..M
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptState:
+    """State of B episodes of `PromptMDP`. A value: transitions return a new one."""
+
+    instance_ids: IntArray  # (B,)
+    choices: IntArray  # (B, 4), NO_CHOICE before the first prompt
+    history_lengths: IntArray  # (B,) records in the prompt
+    rankings: IntArray  # (B, M) candidate slots, best first; NO_CHOICE before the first prompt
+    num_recognised: IntArray  # (B,) of the last ranking
+    steps: IntArray  # (B,)
+
+    def __len__(self) -> int:
+        return len(self.instance_ids)
+
+    def select(self, rows: IntArray | BoolArray) -> "PromptState":
+        """Returns the states of these rows, in this order."""
+        return PromptState(
+            instance_ids=self.instance_ids[rows],
+            choices=self.choices[rows],
+            history_lengths=self.history_lengths[rows],
+            rankings=self.rankings[rows],
+            num_recognised=self.num_recognised[rows],
+            steps=self.steps[rows],
+        )

@@ -1,0 +1,127 @@
+"""Every registered agent keeps the protocol: a new one is tested by being registered."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from rpp_agents import AGENTS, Agent, AgentSpec, collect, load_agent, make_agent
+from rpp_agents.evaluate import OpenLoopAgent
+from rpp_env import RPPVectorParallelEnv, toy_mdp
+from rpp_env.errors import RunError
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = RPPVectorParallelEnv(toy_mdp(num_users=60), 6, autoreset_mode="Disabled")
+    env.reset(seed=0)
+    return env
+
+
+@pytest.fixture(params=sorted(AGENTS))
+def agent(request, env):
+    return make_agent(request.param, AgentSpec.of(env), seed=2)
+
+
+def same_rollout(left, right):
+    np.testing.assert_array_equal(left.actions, right.actions)
+    np.testing.assert_array_equal(left.log_probs, right.log_probs)
+    np.testing.assert_array_equal(left.values, right.values)
+
+
+def test_it_is_an_agent(agent):
+    assert isinstance(agent, Agent)
+
+
+def test_it_acts_within_the_action_spaces(agent, env):
+    rollout = collect(env, agent, seed=0)
+    assert rollout.actions.shape == (15, 6, 4)
+    assert (rollout.actions >= 0).all()
+    assert (rollout.actions < np.array(env.mdp.catalog.num_choices)).all()
+
+
+def test_learning_reports_finite_numbers(agent, env):
+    metrics = agent.learn(collect(env, agent, seed=0))
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_the_same_seed_gives_the_same_agent(agent, env):
+    twin = make_agent(agent.name, agent.spec, seed=2)
+    for _ in range(2):
+        rollouts = [collect(env, each, seed=7) for each in (agent, twin)]
+        same_rollout(*rollouts)
+        assert agent.learn(rollouts[0]) == twin.learn(rollouts[1])
+
+
+def test_another_seed_gives_another(agent, env):
+    other = make_agent(agent.name, agent.spec, seed=3)
+    rollouts = [collect(env, each, seed=7) for each in (agent, other)]
+    assert not np.array_equal(rollouts[0].actions, rollouts[1].actions)
+
+
+def test_a_loaded_agent_goes_on_exactly_as_the_saved_one(agent, env, tmp_path):
+    agent.learn(collect(env, agent, seed=0))
+    agent.save(tmp_path)
+    loaded = load_agent(tmp_path)
+    assert type(loaded) is type(agent)
+    for seed in (1, 2):
+        rollouts = [collect(env, each, seed=seed) for each in (agent, loaded)]
+        same_rollout(*rollouts)
+        assert agent.learn(rollouts[0]) == loaded.learn(rollouts[1])
+    same_rollout(*(collect(env, each, seed=3, explore=False) for each in (agent, loaded)))
+
+
+def test_nothing_is_pickled(agent, env, tmp_path):
+    agent.learn(collect(env, agent, seed=0))
+    agent.save(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors"}
+
+
+def test_a_plan_is_what_is_done(agent, env):
+    if not isinstance(agent, OpenLoopAgent):
+        pytest.skip("acts on what it sees")
+    planned = agent.plan(num_steps=15, num_envs=6)
+    np.testing.assert_array_equal(collect(env, agent, seed=0).actions, planned)
+
+
+def test_the_config_has_a_default_and_a_sentence_for_each_field():
+    for _, config_class in AGENTS.values():
+        source_fields = dataclasses.fields(config_class)
+        assert all(field.default is not dataclasses.MISSING for field in source_fields)
+
+
+def test_a_wrong_name_gets_the_right_ones(env):
+    with pytest.raises(ValueError, match="Did you mean 'a2c'"):
+        make_agent("a2", AgentSpec.of(env))
+
+
+def test_a_wrong_option_is_named(env):
+    with pytest.raises(ValueError, match="gama"):
+        make_agent("a2c", AgentSpec.of(env), gama=0.5)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"agent": "dqn", "spec": {}, "config": {}}'])
+def test_a_damaged_agent_is_an_error(text, tmp_path):
+    (tmp_path / "agent.json").write_text(text)
+    with pytest.raises(RunError):
+        load_agent(tmp_path)
+
+
+def test_an_agent_of_another_version_is_an_error(agent, tmp_path):
+    agent.save(tmp_path)
+    document = json.loads((tmp_path / "agent.json").read_text())
+    document["config"] = {"an_option_that_was": 1}
+    (tmp_path / "agent.json").write_text(json.dumps(document))
+    with pytest.raises(RunError, match="cannot load"):
+        load_agent(tmp_path)
+
+
+def test_a_folder_without_an_agent_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="holds no saved agent"):
+        load_agent(tmp_path)
+
+
+def test_a_spec_survives_json(env):
+    spec = AgentSpec.of(env)
+    assert AgentSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec

@@ -1,0 +1,55 @@
+import pytest
+
+from rpp_agents import cli
+
+
+def test_each_command_has_help(capsys):
+    for name in cli.COMMANDS:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([name, "--help"])
+        assert stopped.value.code == 0
+        assert f"usage: rpp {name}" in capsys.readouterr().out
+
+
+def test_fetch_lists_what_there_is(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("RPP_ENV_CACHE", str(tmp_path))
+    assert cli.main(["fetch"]) == 0
+    listed = capsys.readouterr().out
+    assert str(tmp_path) in listed
+    assert listed.count("missing") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fetch", "ml-1000k"], "Did you mean 'ml-100k'"),
+        (["evaluate", "nowhere"], "nowhere holds no run"),
+        (["show", "nowhere"], "nowhere holds no run"),
+        (["train", "--resume", "nowhere"], "nowhere holds no run"),
+        (["train", "--out", "run", "--data", "no-such-folder"], "no-such-folder"),
+        (["train", "--out", "run", "--catalog", "movie"], "Did you mean 'movies'"),
+        (["train", "--out", "run", "--llm", "vlm:x"], "no backend 'vlm'"),
+        (["train", "--out", "run", "--llm", "smollm2"], "backend:model"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    arguments, message, caplog, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    assert message in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_number_is_named(caplog, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((SystemExit, ValueError)):
+        cli.main(["train", "--iterations", "0"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_agents_are_chosen_by_name(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "agent:a2c", "--help"])
+    assert stopped.value.code == 0
+    assert "--agent.gamma" in capsys.readouterr().out

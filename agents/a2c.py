@@ -12,6 +12,7 @@ evaluation goes by, is r(s) + gamma * V(s), the value of a state with its own re
 rate what comes next, not the ranking at hand.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,9 +24,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rpp_agents.base import AgentSpec, Decision, Rollout
+from rpp_agents.checks import check_between, check_count, check_positive
 from rpp_agents.gae import generalised_advantages
 from rpp_agents.networks import ObservationNetwork, flatten_optimizer, restore_optimizer
 from rpp_agents.saving import read_agent_json, write_agent_json
+from rpp_env.errors import RunError
 from rpp_env.types import FloatArray
 
 
@@ -56,6 +59,15 @@ class A2CConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW) of all networks."""
 
+    def __post_init__(self) -> None:
+        check_between(self, 0, 1, "gae_lambda")
+        # Episodes are truncated, never terminated: without a discount values have no bound.
+        check_between(self, 0, 0.9999, "gamma")
+        check_positive(self, "actor_learning_rate", "critic_learning_rate")
+        check_positive(self, "clip_coef", "max_grad_norm")
+        check_between(self, 0, math.inf, "ent_coef", "weight_decay")
+        check_count(self, 1, "update_epochs", "num_minibatches", "hidden")
+
 
 class A2CAgent:
     """Four actors, one centralized critic; see the module's docstring.
@@ -67,6 +79,7 @@ class A2CAgent:
     """
 
     name = "a2c"
+    explores_in_evaluation = True
 
     def __init__(self, spec: AgentSpec, config: A2CConfig | None = None, *, seed: int = 0) -> None:
         self.spec = spec
@@ -135,12 +148,13 @@ class A2CAgent:
         """A few epochs of clipped policy gradient and critic regression; see `Agent`."""
         batch = self._batch(rollout)
         num_samples = len(batch["returns"])
+        # Advantages are normalised within a minibatch, so that it needs two samples.
+        num_minibatches = max(1, min(self.config.num_minibatches, num_samples // 2))
         losses = []
         for _ in range(self.config.update_epochs):
             order = torch.randperm(num_samples, generator=self._generator)
-            for rows in order.tensor_split(self.config.num_minibatches):
-                if len(rows):
-                    losses.append(self._update({key: value[rows] for key, value in batch.items()}))
+            for rows in order.tensor_split(num_minibatches):
+                losses.append(self._update({key: value[rows] for key, value in batch.items()}))
         return {name: float(np.mean([loss[name] for loss in losses])) for name in losses[0]}
 
     def save(self, folder: Path) -> None:
@@ -239,6 +253,12 @@ class A2CAgent:
     def _step(
         self, optimizer: torch.optim.Optimizer, module: nn.Module, loss: torch.Tensor
     ) -> None:
+        if not torch.isfinite(loss):
+            raise RunError(
+                f"learning diverged (loss {loss.item()}); lower actor_learning_rate="
+                f"{self.config.actor_learning_rate} or critic_learning_rate="
+                f"{self.config.critic_learning_rate}"
+            )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(module.parameters(), self.config.max_grad_norm)

@@ -161,6 +161,7 @@ class Agent(Protocol):
     """An algorithm; `AGENTS` lists those that ship, and yours needs only these methods."""
 
     spec: AgentSpec
+    explores_in_evaluation: bool  # whether it is evaluated as it explores, or without
 
     def act(
         self, observations: Mapping[str, FloatArray], state: FloatArray, *, explore: bool = True

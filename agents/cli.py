@@ -2,9 +2,10 @@
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,7 +49,7 @@ class Train:
     out: Path | None = None
     """Run folder; by default runs/ and the date and time."""
     resume: Path | None = None
-    """Run folder to go on in, with the options it was started with; other options are ignored."""
+    """Run folder to go on in, with the options it was started with; takes no other option."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
     def __call__(self, console: Console) -> None:
@@ -57,30 +58,35 @@ class Train:
         from rpp_agents.train import config_from_json, train
 
         if self.resume is not None:
+            if self.out is not None or self.config != TrainConfig():
+                raise ValueError(
+                    f"resume={self.resume} takes no other option: a run keeps those it began with"
+                )
             folder, config = self.resume, config_from_json(read_config(self.resume))
         else:
             folder = self.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-            config = self.config
+            config = with_absolute_paths(self.config)
         try:
             train(config, folder, resume=self.resume is not None)
         except KeyboardInterrupt:
-            console.print(f"\nInterrupted. Go on with: rpp train --resume {folder}", soft_wrap=True)
+            if (folder / "config.json").exists():
+                console.print(f"\nInterrupted; rpp train --resume {folder}", soft_wrap=True)
             raise
         console.print(f"Trained. Next: rpp evaluate {folder}", soft_wrap=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Prints the table of scores of a run on users it was not trained on."""
+    """Prints the table of scores of a run, by default on users it was not trained on."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
     split: str = "test"
     """Whose users: test, validation or train."""
-    users: int = 40
-    """How many of them, drawn with the seed; 0 for all."""
+    users: int | None = None
+    """How many of them, drawn with the seed; 0 for all, by default 40 or all if they are fewer."""
     seed: int = 0
-    """Of the users drawn, the policies' sampling and the bootstrap."""
+    """Of the users drawn, the random policy and the bootstrap."""
     oracle: bool = False
     """Rank with every combination of sentences too (hundreds of LLM calls a user)."""
     json: bool = False
@@ -93,6 +99,8 @@ class Evaluate:
         from rpp_agents.report import save_picture, scoreboard_table
         from rpp_agents.scoreboard import evaluate_run
 
+        if self.svg is not None and not self.svg.parent.is_dir():
+            raise ValueError(f"svg={self.svg}: there is no folder {self.svg.parent}")
         scoreboard = evaluate_run(
             self.run, split=self.split, users=self.users, seed=self.seed, oracle=self.oracle
         )
@@ -118,15 +126,30 @@ class Show:
     def __call__(self, console: Console) -> None:
         """Runs the command."""
         from rpp_agents.report import episode
-        from rpp_agents.scoreboard import evaluation_instances, open_run
+        from rpp_agents.scoreboard import evaluation_instances, opened
 
-        mdp, agent = open_run(self.run)
-        ids = evaluation_instances(mdp, split=self.split, users=0, seed=0)
-        if not 0 <= self.user < len(ids):
-            raise ValueError(
-                f"user={self.user}: split {self.split!r} has users 0 to {len(ids) - 1}"
-            )
-        console.print(episode(mdp, agent, int(ids[self.user])))
+        with opened(self.run) as (mdp, agent, _):
+            ids = evaluation_instances(mdp, split=self.split, users=0)
+            if not 0 <= self.user < len(ids):
+                raise ValueError(
+                    f"user={self.user}: split {self.split!r} has users 0 to {len(ids) - 1}"
+                )
+            console.print(episode(mdp, agent, int(ids[self.user])))
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The same configuration, so that it means the same from any working directory."""
+
+    def absolute(name: str) -> str:
+        return str(Path(name).absolute()) if Path(name).exists() else name
+
+    backend, colon, model = config.llm.partition(":")
+    return replace(
+        config,
+        data=absolute(config.data),
+        catalog=absolute(config.catalog),
+        llm=f"{backend}{colon}{absolute(model)}" if model else config.llm,
+    )
 
 
 COMMANDS: dict[str, Callable[..., Callable[[Console], None]]] = {
@@ -141,14 +164,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status (0, 1 for an error, 130 when interrupted)."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     console = Console(width=None if sys.stdout.isatty() else 150)
-    command: Any = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="rpp", description=__doc__, args=arguments
-    )
+    # Whoever ends a job (a scheduler, say) wants it to keep what it has, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        command: Any = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="rpp", description=__doc__, args=arguments
+        )
         command(console)
     except KeyboardInterrupt:
         return 130
-    except (RppError, ValueError) as error:
+    except (RppError, ValueError, OSError) as error:
         logging.getLogger("rpp").error("%s", error)
         return 1
     return 0

@@ -56,12 +56,6 @@ class Episodes:
         return ranks
 
 
-def ndcg_of_ranks(ranks: IntArray, *, k: int) -> FloatArray:
-    """NDCG@k of targets at these ranks (0 being the top). Same shape."""
-    gains: FloatArray = np.where(ranks < k, 1.0 / np.log2(ranks + 2.0), 0.0)
-    return gains
-
-
 def play(
     mdp: PromptMDP,
     agent: Agent,
@@ -81,6 +75,10 @@ def play(
         explore: Whether the agent samples its actions.
         label: What the progress bar says.
     """
+    if num_envs < 1:
+        raise ValueError(f"num_envs={num_envs} must be 1 or more")
+    if not len(instance_ids):
+        raise ValueError("instance_ids is empty; there must be one instance at least")
     calls_before = mdp.recommender.llm_calls
     rollouts: list[Rollout] = []
     with tqdm(total=len(instance_ids) * mdp.horizon, desc=label, unit="prompt") as bar:

@@ -8,6 +8,7 @@ with the highest posterior mean is played always.
 """
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +18,12 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from rpp_agents.base import AgentSpec, Decision, Rollout
+from rpp_agents.checks import check_positive
 from rpp_agents.saving import read_agent_json, write_agent_json
 from rpp_env.types import FloatArray, IntArray
+
+# Above this the table of all prompts' features would fill a gigabyte.
+_MOST_PROMPTS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,9 @@ class FixedConfig:
     """Standard deviation of a prompt's reward within an instance."""
     effect_std: float = 0.02
     """Prior standard deviation of the effect of a sentence, and of a pair of them."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "noise_std", "effect_std")
 
 
 class FixedAgent:
@@ -41,12 +49,19 @@ class FixedAgent:
     """
 
     name = "fixed"
+    explores_in_evaluation = False
 
     def __init__(
         self, spec: AgentSpec, config: FixedConfig | None = None, *, seed: int = 0
     ) -> None:
         self.spec = spec
         self.config = config or FixedConfig()
+        num_arms = math.prod(spec.action_sizes)
+        if num_arms > _MOST_PROMPTS:
+            raise ValueError(
+                f"spec has {num_arms} combinations of actions, and {self.name!r} compares at most "
+                f"{_MOST_PROMPTS}; use fewer sentences, or train with search_fixed off"
+            )
         self._arms = np.array(list(itertools.product(*map(range, spec.action_sizes))))  # (K, A)
         self._features = _effects(self._arms, spec.action_sizes)  # (K, F)
         num_features = self._features.shape[1]

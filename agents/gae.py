@@ -32,8 +32,8 @@ def generalised_advantages(
     Returns:
         Shape: (T, B). The returns that a critic learns are these plus ``values[:-1]``.
     """
-    advantages = np.zeros_like(rewards)
-    following = np.zeros_like(rewards[0])
+    advantages = np.zeros(rewards.shape)
+    following = np.zeros(rewards.shape[1:])
     for t in reversed(range(len(rewards))):
         delta = rewards[t] + gamma * values[t + 1] * ~terminated[t] - values[t]
         following = delta + gamma * gae_lambda * ~(terminated[t] | truncated[t]) * following

@@ -27,6 +27,7 @@ class RandomAgent:
     """
 
     name = "random"
+    explores_in_evaluation = True
 
     def __init__(
         self, spec: AgentSpec, config: RandomConfig | None = None, *, seed: int = 0

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from rpp_agents.a2c import A2CAgent, A2CConfig
 from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.fixed import FixedAgent, FixedConfig
@@ -27,6 +29,8 @@ def agent_name(config: Any) -> str:
 
 def agent_from_config(config: Any, spec: AgentSpec, *, seed: int = 0) -> Agent:
     """Makes a new agent of the kind that `config` belongs to."""
+    if seed < 0:
+        raise ValueError(f"seed={seed} must not be negative")
     agent: Agent = AGENTS[agent_name(config)][0](spec, config, seed=seed)
     return agent
 
@@ -59,7 +63,9 @@ def load_agent(folder: Path) -> Agent:
         raise RunError(f"{folder} holds agent {name!r}. {did_you_mean(name, AGENTS)}")
     try:
         agent: Agent = AGENTS[name][0].load(folder)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        if isinstance(error, RunError):
+            raise
         raise RunError(
             f"{folder} holds an agent that this version of {name!r} cannot load: {error!r}"
         ) from error

@@ -24,7 +24,7 @@ def scoreboard_table(scoreboard: Scoreboard) -> RenderableType:
             "\\[95 % bootstrap interval over users]; gain: NDCG@10 over the best fixed prompt, "
             "paired by user.\nrecognised: candidates that the LLM really ranked. LLM calls: "
             "prompts sent for a row, those\nanswered before not again; "
-            f"{scoreboard.training_llm_calls} were sent before this table."
+            f"{scoreboard.training_llm_calls} were sent in training."
         ),
         caption_justify="left",
     )
@@ -72,7 +72,8 @@ def episode(mdp: PromptMDP, agent: Agent, instance_id: int) -> RenderableType:
     while not mdp.truncated(state).any():
         seen = mdp.observation(state)
         own = {pattern: mdp.encoder.for_agent(seen, pattern) for pattern in PATTERNS}
-        state = mdp.transition(state, agent.act(own, seen).actions)
+        decision = agent.act(own, seen, explore=agent.explores_in_evaluation)
+        state = mdp.transition(state, decision.actions)
         value = float(agent.values(mdp.observation(state))[0])
         values.append(value)
         steps.append(_step(mdp, state, value))

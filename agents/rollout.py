@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rpp_agents.base import Agent, Rollout, VectorParallelEnv
-from rpp_env.types import BoolArray, FloatArray
+from rpp_env.types import FloatArray
 
 
 def collect(
@@ -43,11 +43,13 @@ def collect(
         )
         states.append(env.state())
         rewards.append(np.where(live, np.mean([reward[name] for name in agents], axis=0), 0.0))
-        terminated.append(_all_agents(termination, agents))
-        truncated.append(_all_agents(truncation, agents))
+        # An episode is over when each agent is; it was cut short unless one of them terminated.
+        over = np.all([termination[name] | truncation[name] for name in agents], axis=0)
+        terminated.append(over & np.any([termination[name] for name in agents], axis=0))
+        truncated.append(over & ~terminated[-1])
         valid.append(live)
         infos.append(info.get(agents[0], {}))
-        live = live & ~terminated[-1] & ~truncated[-1]
+        live = live & ~over
         if on_step is not None:
             on_step()
     values = [decision.values for decision in decisions] + [agent.values(states[-1])]
@@ -63,8 +65,3 @@ def collect(
         valid=np.stack(valid),
         infos={name: np.stack([each[name] for each in infos]) for name in infos[0]},
     )
-
-
-def _all_agents(flags: Mapping[str, BoolArray], agents: list[str]) -> BoolArray:
-    together: BoolArray = np.all([flags[name] for name in agents], axis=0)
-    return together

@@ -5,17 +5,18 @@
     events.out.tfevents.* the same for TensorBoard
     rankings.npz          every ranking the LLM has given, so that none is asked for twice
     checkpoint/           the trained agent after the last whole iteration
-    fixed/                the best fixed prompt found with as many LLM calls
+    fixed/                the best fixed prompt found with as many prompts
 
 A checkpoint is written beside the old one and then takes its place, so that there is always a
 whole one, however a run ends.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,41 @@ _CONFIG = "config.json"
 _PROGRESS = "progress.json"
 
 
+@contextlib.contextmanager
+def exclusively(folder: Path) -> Iterator[None]:
+    """Keeps other processes off a run folder, which must exist.
+
+    Raises:
+        RunError: Another process works on it.
+    """
+    from filelock import FileLock, Timeout
+
+    if not folder.is_dir():
+        raise RunError(f"{folder} holds no run (there is no such folder)")
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"another process works on {folder}; wait until it has ended") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def require_new(folder: Path) -> None:
     """Raises RunError when the folder holds a run already."""
     if (folder / _CONFIG).exists():
         raise RunError(f"{folder} holds a run; go on with --resume, or choose another --out")
 
 
-def start_run(folder: Path, config: Mapping[str, Any]) -> None:
+def start_run(folder: Path, config: Mapping[str, Any], *, made_of: str) -> None:
     """Makes a run folder that says what is run.
+
+    Args:
+        folder: Where.
+        config: The options.
+        made_of: Fingerprint of the data and sentences, for `check_made_of`.
 
     Raises:
         RunError: The folder holds a run already.
@@ -45,6 +73,7 @@ def start_run(folder: Path, config: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "config": config,
+        "made_of": made_of,
         "rpp_env": rpp_env.__version__,
         "commit": git_commit(),
     }
@@ -53,12 +82,23 @@ def start_run(folder: Path, config: Mapping[str, Any]) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration that a run was started with; RunError when the folder holds none."""
-    config: dict[str, Any] = _read_json(folder / _CONFIG)["config"]
+    config = _read_json(folder / _CONFIG).get("config")
+    if not isinstance(config, dict):
+        raise RunError(f"{folder / _CONFIG} is damaged: it has no configuration")
     return config
 
 
+def check_made_of(folder: Path, fingerprint: str) -> None:
+    """Raises RunError unless the run was made with this data and these sentences."""
+    if _read_json(folder / _CONFIG).get("made_of") != fingerprint:
+        raise RunError(
+            f"{folder} was made with other data or another catalog than those files hold now; "
+            "put them back, or start a new run"
+        )
+
+
 def save_checkpoint(
-    folder: Path, name: str, write: Callable[[Path], None], *, progress: Mapping[str, Any]
+    folder: Path, name: str, write: Callable[[Path], None], *, iterations: int
 ) -> None:
     """Replaces the checkpoint `name`.
 
@@ -66,31 +106,36 @@ def save_checkpoint(
         folder: The run.
         name: `CHECKPOINT` or `FIXED`.
         write: Writes files into the folder it is given.
-        progress: JSON object, read back by `read_progress`.
+        iterations: How many it has behind it, read back by `read_iterations`.
     """
     target, staging, old = (folder / f"{name}{suffix}" for suffix in ("", ".new", ".old"))
-    recover_checkpoint(folder, name)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     write(staging)
-    (staging / _PROGRESS).write_text(json.dumps(progress) + "\n", "utf-8")
+    (staging / _PROGRESS).write_text(json.dumps({"iterations": iterations}) + "\n", "utf-8")
     if target.exists():
+        shutil.rmtree(old, ignore_errors=True)  # left by a process that died after its last rename
         target.rename(old)
     staging.rename(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def recover_checkpoint(folder: Path, name: str) -> Path | None:
-    """The whole checkpoint `name`, even if the process died between two renames; None if none."""
-    target, old = folder / name, folder / f"{name}.old"
-    if not target.exists() and old.exists():
-        old.rename(target)
-    return target if target.exists() else None
+def find_checkpoint(folder: Path, name: str) -> Path | None:
+    """The whole checkpoint `name`, even if a process died between two renames; None if none."""
+    for path in (folder / name, folder / f"{name}.old"):
+        if path.exists():
+            return path
+    return None
 
 
-def read_progress(checkpoint: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as `progress`."""
-    return _read_json(checkpoint / _PROGRESS)
+def read_iterations(checkpoint: Path | None) -> int:
+    """How many iterations a checkpoint has behind it; 0 without one."""
+    if checkpoint is None:
+        return 0
+    iterations = _read_json(checkpoint / _PROGRESS).get("iterations")
+    if not isinstance(iterations, int) or iterations < 0:
+        raise RunError(f"{checkpoint / _PROGRESS} is damaged: iterations is {iterations!r}")
+    return iterations
 
 
 def append_metrics(folder: Path, name: str, metrics: Mapping[str, float]) -> None:
@@ -120,6 +165,13 @@ def git_commit() -> str | None:
     """The commit that rpp-env was run from, with ``+`` when files differ; None outside git."""
     here = Path(rpp_env.__file__).parent
     try:
+        # Installed inside somebody else's repository, it would name that one's commit.
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", "__init__.py"],
+            cwd=here,
+            capture_output=True,
+            check=True,
+        )
         commit = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
             cwd=here,
@@ -141,10 +193,12 @@ def to_json(config: Any) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{path.parent} holds no run ({path.name} is missing)") from None
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise RunError(f"{path} is damaged: it holds no object")
     return document
 
 

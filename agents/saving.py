@@ -44,4 +44,6 @@ def _read(folder: Path) -> dict[str, Any]:
         raise RunError(f"{folder} holds no saved agent ({_FILE} is missing)") from None
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}") from error
+    if not isinstance(document, dict):
+        raise RunError(f"{path} is damaged: it holds no object")
     return document

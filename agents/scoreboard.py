@@ -5,7 +5,9 @@ step's, or that of the step with the highest *critic* value (the agent tries, th
 values most). Both are fixed here, before anything is played.
 """
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,21 @@ from tqdm import tqdm
 
 from rpp_agents import runs
 from rpp_agents.base import Agent
-from rpp_agents.evaluate import Episodes, ndcg_of_ranks, play
+from rpp_agents.evaluate import Episodes, play
 from rpp_agents.random_agent import RandomAgent
 from rpp_agents.registry import load_agent
 from rpp_agents.statistics import Interval, bootstrap_mean
 from rpp_agents.train import config_from_json, load_rankings, save_rankings
 from rpp_env import PromptMDP
 from rpp_env.errors import RunError
-from rpp_env.rewards import chance_ndcg_at_k
-from rpp_env.spaces import step_metrics
+from rpp_env.recommenders.likelihood import order_by_score
+from rpp_env.rewards import chance_ndcg_at_k, ndcg_of_ranks, target_ranks
+from rpp_env.spaces import split_instances, step_metrics
 from rpp_env.types import FloatArray, IntArray
 
 KS = (1, 5, 10)
 BASELINE = "best fixed prompt"
+DEFAULT_USERS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ def evaluate_run(
     folder: Path,
     *,
     split: str = "test",
-    users: int = 40,
+    users: int | None = None,
     seed: int = 0,
     oracle: bool = False,
     mdp: PromptMDP | None = None,
@@ -71,63 +75,82 @@ def evaluate_run(
     Args:
         folder: Run folder.
         split: Whose users.
-        users: How many of them, drawn with `seed`; 0 for all.
-        seed: Seed of the drawn users, of the policies' sampling and of the bootstrap.
+        users: How many of them, drawn with `seed`; 0 for all, None for 40 or all if they are fewer.
+        seed: Seed of the drawn users, of the random policy and of the bootstrap. The trained
+            policy goes on sampling from where its training ended, each time alike.
         oracle: Whether to rank with every combination of sentences too, which is dear.
         mdp: The environment, if it is made already.
 
     Raises:
-        RunError: The folder holds no trained agent.
+        RunError: The folder holds no run that was trained to its end.
+        ValueError: An argument is out of its range.
     """
-    mdp, agent = open_run(folder, mdp=mdp)
-    training_calls = mdp.recommender.llm_calls
-    ids = evaluation_instances(mdp, split=split, users=users, seed=seed)
-    fixed_folder = runs.recover_checkpoint(folder, runs.FIXED)
-    try:
-        rows = _rows(
-            mdp,
-            agent,
-            load_agent(fixed_folder) if fixed_folder is not None else None,
-            ids,
-            seed=seed,
-            oracle=oracle,
-        )
-    finally:
-        save_rankings(mdp, folder)
+    if seed < 0:
+        raise ValueError(f"seed={seed} must not be negative")
+    with opened(folder, mdp=mdp) as (mdp, agent, fixed):
+        if oracle and mdp.catalog.history_mode == "add":
+            raise ValueError(
+                f"oracle={oracle}: with catalog {mdp.catalog.name!r} a prompt depends on the ones "
+                "before it, so that not every prompt can be ranked"
+            )
+        ids = evaluation_instances(mdp, split=split, users=users, seed=seed)
+        rows = _rows(mdp, agent, fixed, ids, seed=seed, oracle=oracle)
+    last = runs.FIXED if fixed is not None else runs.CHECKPOINT
     return Scoreboard(
         split=split,
         num_users=len(ids),
         seed=seed,
-        training_llm_calls=training_calls,
+        training_llm_calls=int(runs.read_metrics(folder, last)[-1]["llm_calls"]),
         rows=tuple(rows),
     )
 
 
-def open_run(folder: Path, *, mdp: PromptMDP | None = None) -> tuple[PromptMDP, Agent]:
-    """The environment of a run, with the rankings that are known already, and its trained agent.
+@contextlib.contextmanager
+def opened(
+    folder: Path, *, mdp: PromptMDP | None = None
+) -> Iterator[tuple[PromptMDP, Agent, Agent | None]]:
+    """Opens a finished run: its environment, its agent, and its best fixed prompt if it sought one.
+
+    Rankings that are known already are not asked for again, and new ones are kept.
 
     Raises:
-        RunError: The folder holds no trained agent.
+        RunError: The folder holds no run that was trained to its end, or its data have changed.
     """
     config = config_from_json(runs.read_config(folder))
-    checkpoint = runs.recover_checkpoint(folder, runs.CHECKPOINT)
-    if checkpoint is None:
-        raise RunError(f"{folder} has no checkpoint yet; go on with rpp train --resume {folder}")
+    for name in (runs.CHECKPOINT, runs.FIXED) if config.search_fixed else (runs.CHECKPOINT,):
+        done = runs.read_iterations(runs.find_checkpoint(folder, name))
+        if done < config.iterations:
+            raise RunError(
+                f"{folder}: {name} has {done} of {config.iterations} iterations; "
+                f"first go on with: rpp train --resume {folder}"
+            )
+    agent = _load(folder, runs.CHECKPOINT)
+    fixed = _load(folder, runs.FIXED) if config.search_fixed else None
     mdp = mdp or config.make_mdp()
-    load_rankings(mdp, folder)
-    return mdp, load_agent(checkpoint)
+    runs.check_made_of(folder, mdp.fingerprint())
+    with runs.exclusively(folder):
+        load_rankings(mdp, folder)
+        try:
+            yield mdp, agent, fixed
+        finally:
+            save_rankings(mdp, folder)
 
 
-def evaluation_instances(mdp: PromptMDP, *, split: str, users: int, seed: int) -> IntArray:
-    """The latest instance of each of `users` users of a split, drawn with `seed`; 0 for all."""
-    ids = mdp.instances.in_split(split)
-    if users < 0:
+def evaluation_instances(
+    mdp: PromptMDP, *, split: str, users: int | None, seed: int = 0
+) -> IntArray:
+    """The latest instance of each of `users` users of a split, drawn with `seed`.
+
+    With `users` 0 it is all of them, with None `DEFAULT_USERS` or all if they are fewer.
+    """
+    ids = split_instances(mdp, split)
+    if users is not None and users < 0:
         raise ValueError(f"users={users} must be 0 (all) or more")
-    if not len(ids):
-        raise ValueError(f"split={split!r} has no users")
     # Instances are ordered by user and then time, so the last of a user's rows is the latest.
     _, from_end = np.unique(mdp.instances.users[ids][::-1], return_index=True)
     latest = ids[len(ids) - 1 - from_end]
+    if users is None:
+        users = min(DEFAULT_USERS, len(latest))
     if users > len(latest):
         raise ValueError(f"users={users}: split {split!r} has only {len(latest)}; 0 takes them all")
     drawn: IntArray = np.random.default_rng((seed, 2)).permutation(latest)
@@ -145,7 +168,7 @@ def _rows(
 ) -> list[Row]:
     random = RandomAgent(agent.spec, seed=seed + 1)
     random_play = play(mdp, random, ids, label="random policy")
-    policy_play = play(mdp, agent, ids, label="policy")
+    policy_play = play(mdp, agent, ids, explore=agent.explores_in_evaluation, label="policy")
     # (name, note, ranks of the targets, what they were played in)
     found: list[tuple[str, str, IntArray, Episodes | None]] = [
         ("random policy, last step", "", random_play.by_last_step(), random_play),
@@ -211,10 +234,8 @@ def rank_every_prompt(mdp: PromptMDP, ids: IntArray) -> Episodes:
 
 def lightgcn_ranks(mdp: PromptMDP, ids: IntArray) -> IntArray:
     """Ranks of the targets when candidates are ordered by affinity to the user. Shape: (U,)."""
-    affinities = mdp.encoder.affinities[ids]
-    targets = affinities[np.arange(len(ids)), mdp.instances.target_slots[ids]]
-    ranks: IntArray = (affinities > targets[:, None]).sum(axis=1)
-    return ranks
+    rankings = order_by_score(mdp.encoder.affinities[ids], ids, seed=0)
+    return target_ranks(rankings, mdp.instances.target_slots[ids])
 
 
 def _row(
@@ -237,6 +258,12 @@ def _row(
         recognised=None if played is None else float(played.recognised.mean()),
         llm_calls=None if played is None else played.llm_calls,
     )
+
+
+def _load(folder: Path, name: str) -> Agent:
+    checkpoint = runs.find_checkpoint(folder, name)
+    assert checkpoint is not None, "its iterations have just been read"
+    return load_agent(checkpoint)
 
 
 def _chance_row(num_candidates: int, baseline: FloatArray | None, seed: int) -> Row:

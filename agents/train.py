@@ -1,6 +1,5 @@
 """The main job: an agent learns to prompt a real LLM, beside a search for the best fixed prompt."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from rpp_agents import runs
 from rpp_agents.a2c import A2CConfig
 from rpp_agents.base import Agent, AgentSpec
+from rpp_agents.checks import check_count
 from rpp_agents.evaluate import play_once
 from rpp_agents.fixed import FixedAgent, FixedConfig
 from rpp_agents.random_agent import RandomConfig
@@ -23,6 +23,7 @@ from rpp_env.errors import RunError
 from rpp_env.llm.load import DEFAULT_LLM
 from rpp_env.make import DEFAULT_CATALOG, DEFAULT_DATA
 from rpp_env.recommenders import MemoryCachedRecommender
+from rpp_env.spaces import split_instances
 from rpp_env.types import IntArray
 
 # The annotations name the agents on the command line: rpp train agent:a2c --agent.ent-coef 0.02
@@ -46,7 +47,7 @@ class TrainConfig:
     iterations: int = 6
     """Rollouts to learn from."""
     num_envs: int = 16
-    """Episodes a rollout, each on a user of its own."""
+    """Episodes a rollout, on as many train instances, as long as there are enough."""
     horizon: int = 15
     """Steps of an episode, each one LLM call at most."""
     num_candidates: int = 10
@@ -61,11 +62,10 @@ class TrainConfig:
     """The agent and its hyper-parameters."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "num_envs", "horizon", "targets_per_user"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must not be negative")
+        options = ("iterations", "num_envs", "horizon", "targets_per_user")
+        check_count(self, 1, *options)
+        check_count(self, 2, "num_candidates")
+        check_count(self, 0, "seed")
 
     def make_mdp(self) -> PromptMDP:
         """The environment that this configuration describes."""
@@ -124,27 +124,30 @@ def train(
         runs.require_new(folder)
     elif runs.read_config(folder) != config_to_json(config):
         raise RunError(f"{folder} holds a run with another configuration than this one")
+    mdp = mdp or config.make_mdp()
+    order = training_order(split_instances(mdp, "train"), config)
+    spec = spec_of(mdp)
+    # Both are made before anything is run, so that what cannot be made costs nothing.
+    agent = agent_from_config(config.agent, spec, seed=config.seed)
+    fixed = FixedAgent(spec, seed=config.seed) if config.search_fixed else None
+    if resume:
+        runs.check_made_of(folder, mdp.fingerprint())
+    else:
+        runs.start_run(folder, config_to_json(config), made_of=mdp.fingerprint())
+    threads = torch.get_num_threads()
     # More threads make small networks slower, and the LLM has workers of its own.
     torch.set_num_threads(1)
-    mdp = mdp or config.make_mdp()
-    if not resume:
-        runs.start_run(folder, config_to_json(config))
-    load_rankings(mdp, folder)
-    order = training_order(mdp.instances.in_split("train"), config)
-    spec = _spec(mdp)
-
-    def new_agent() -> Agent:
-        return agent_from_config(config.agent, spec, seed=config.seed)
-
-    def new_fixed() -> Agent:
-        return FixedAgent(spec, seed=config.seed)
-
     try:
-        agent = _learn(folder, runs.CHECKPOINT, mdp, order, new_agent, "train")
-        if config.search_fixed:
-            _learn(folder, runs.FIXED, mdp, order, new_fixed, "best fixed prompt")
+        with runs.exclusively(folder):
+            load_rankings(mdp, folder)
+            try:
+                agent = _learn(folder, runs.CHECKPOINT, mdp, order, agent, "train")
+                if fixed is not None:
+                    _learn(folder, runs.FIXED, mdp, order, fixed, "best fixed prompt")
+            finally:
+                save_rankings(mdp, folder)
     finally:
-        save_rankings(mdp, folder)
+        torch.set_num_threads(threads)
     return agent
 
 
@@ -180,13 +183,16 @@ def _learn(
     name: str,
     mdp: PromptMDP,
     order: IntArray,
-    new_agent: Callable[[], Agent],
+    agent: Agent,
     label: str,
 ) -> Agent:
     """Does the iterations that are left for one agent, and keeps its checkpoint `name`."""
-    checkpoint = runs.recover_checkpoint(folder, name)
-    done = int(runs.read_progress(checkpoint)["iterations"]) if checkpoint else 0
-    agent = load_agent(checkpoint) if checkpoint else new_agent()
+    checkpoint = runs.find_checkpoint(folder, name)
+    done = runs.read_iterations(checkpoint)
+    if checkpoint is not None:
+        agent = load_agent(checkpoint)
+    if done >= len(order):
+        return agent
     runs.keep_metrics(folder, name, done)
     calls_at_start = mdp.recommender.llm_calls
     prompts_each = order.shape[1] * mdp.horizon
@@ -210,14 +216,15 @@ def _learn(
             runs.append_metrics(folder, name, metrics)
             for key, value in metrics.items():
                 writer.add_scalar(f"{name}/{key}", value, iteration)
-            runs.save_checkpoint(folder, name, agent.save, progress={"iterations": iteration + 1})
+            runs.save_checkpoint(folder, name, agent.save, iterations=iteration + 1)
             rate = (mdp.recommender.llm_calls - calls_at_start) / bar.format_dict["elapsed"]
             shown = {key: metrics[key] for key in metrics if key in ("ndcg", "entropy")}
             bar.set_postfix(shown | {"LLM calls/s": rate})
     return agent
 
 
-def _spec(mdp: PromptMDP) -> AgentSpec:
+def spec_of(mdp: PromptMDP) -> AgentSpec:
+    """What an agent must know of an environment to be built for it."""
     env = RPPVectorParallelEnv(mdp, 1)
     env.reset(seed=0)
     return AgentSpec.of(env)

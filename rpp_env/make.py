@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from rpp_env.assets import ASSETS, fetch
 from rpp_env.data import Interactions, load_interactions, make_instances, training_interactions
 from rpp_env.llm.load import DEFAULT_LLM, load_llm
 from rpp_env.mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
-from rpp_env.observations.lightgcn import cached_lightgcn
+from rpp_env.observations.lightgcn import LightGCNConfig, cached_lightgcn
 from rpp_env.observations.text import sentence_table
 from rpp_env.prompts import PromptCatalog, PromptRenderer, load_catalog
 from rpp_env.recommenders import LikelihoodRecommender, MemoryCachedRecommender, Recommender
@@ -62,7 +64,7 @@ def make_mdp(
         interactions,
         num_candidates=num_candidates,
         targets_per_user=targets_per_user,
-        history_length=max(20, *(entry.records for entry in sentences.history_records)),
+        history_length=_longest_history(sentences, interactions),
         seed=seed,
     )
     users, items = training_interactions(interactions, instances)
@@ -71,12 +73,15 @@ def make_mdp(
         items,
         num_users=interactions.num_users,
         num_items=interactions.num_items,
+        config=LightGCNConfig(seed=seed),
         progress=progress,
     )
     encoder = ObservationEncoder(
         instances=instances,
         embeddings=embeddings,
-        sentences=[sentence_table(sentences.sentences(pattern)) for pattern in PATTERNS],
+        sentences=[
+            sentence_table(sentences.sentences(pattern), progress=progress) for pattern in PATTERNS
+        ],
         horizon=horizon,
     )
     renderer = PromptRenderer(catalog=sentences, instances=instances, titles=interactions.titles)
@@ -88,6 +93,15 @@ def make_mdp(
         horizon=horizon,
         reward_k=reward_k,
     )
+
+
+def _longest_history(catalog: PromptCatalog, interactions: Interactions) -> int:
+    """As many records as the catalog may ask for, if anybody has them; 20 where it adds them up."""
+    wanted = max(entry.records for entry in catalog.history_records)
+    if catalog.history_mode == "add":
+        wanted = max(20, catalog.history_start + wanted)
+    longest = int(np.bincount(interactions.users).max(initial=1))
+    return max(1, min(wanted, longest))
 
 
 def load_data(data: str | Path, *, progress: bool = True) -> Interactions:

@@ -4,6 +4,8 @@ A step replaces the prompt: four actions choose four sentences, the recommender 
 instance's candidates with the prompt they make, and NDCG of that ranking is the reward.
 """
 
+import hashlib
+
 import numpy as np
 
 from rpp_env.errors import RppError
@@ -67,6 +69,21 @@ class PromptMDP:
     def catalog(self) -> PromptCatalog:
         """The sentences that actions choose from."""
         return self.renderer.catalog
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the instances, the titles and the sentences: what an action means."""
+        digest = hashlib.sha256(self.catalog.fingerprint().encode())
+        instances = self.instances
+        for array in (
+            instances.users,
+            instances.histories,
+            instances.candidates,
+            instances.target_slots,
+            instances.splits,
+        ):
+            digest.update(repr(array.shape).encode() + array.astype("<i8").tobytes())
+        digest.update("\0".join(self.renderer.titles).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     def initial(self, instance_ids: IntArray) -> PromptState:
         """Episodes before their first prompt; no recommender is called.

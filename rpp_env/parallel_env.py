@@ -69,6 +69,8 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
                 ignored.
         """
         batched = {}
+        if options and "instance_ids" in options:
+            raise ValueError("options: a single environment takes 'instance_id', one number")
         if options and "instance_id" in options:
             batched["instance_ids"] = np.array([options["instance_id"]])
         observations, _ = self._vector.reset(seed=seed, options=batched)

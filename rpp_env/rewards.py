@@ -40,9 +40,13 @@ def ndcg_at_k(rankings: IntArray, target_slots: IntArray, *, k: int) -> FloatArr
     """
     if k < 1:
         raise ValueError(f"k={k} must be 1 or more")
-    ranks = target_ranks(rankings, target_slots)
-    found = (ranks < k) & (ranks < rankings.shape[1])
-    gains: FloatArray = np.where(found, 1.0 / np.log2(ranks + 2.0), 0.0)
+    # A ranking without its target has rank M, which must not count when k is larger than M.
+    return ndcg_of_ranks(target_ranks(rankings, target_slots), k=min(k, rankings.shape[1]))
+
+
+def ndcg_of_ranks(ranks: IntArray, *, k: int) -> FloatArray:
+    """NDCG@k of targets at these ranks, 0 being the top. Same shape."""
+    gains: FloatArray = np.where(ranks < k, 1.0 / np.log2(ranks + 2.0), 0.0)
     return gains
 
 

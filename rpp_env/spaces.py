@@ -18,7 +18,7 @@ INFO_KS = (1, 5, 10)
 def split_instances(mdp: PromptMDP, split: str) -> IntArray:
     """Ids of the instances of a split; ValueError when there is no such split or it is empty."""
     if split not in SPLITS:
-        raise ValueError(f"split={split!r} is not a split. {did_you_mean(split, SPLITS)}")
+        raise ValueError(f"split={split!r} is not a split. {did_you_mean(str(split), SPLITS)}")
     ids = mdp.instances.in_split(split)
     if not len(ids):
         raise ValueError(f"split={split!r} has no instance; use another, or more users")
@@ -47,6 +47,8 @@ def joint_choices(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
     Raises:
         ValueError: An agent is missing, unknown, or its actions have the wrong shape or type.
     """
+    if not isinstance(actions, Mapping):
+        raise ValueError(f"actions={actions!r} must be a mapping from agent to action")
     missing = [agent for agent in PATTERNS if agent not in actions]
     unknown = [agent for agent in actions if agent not in PATTERNS]
     if missing or unknown:

@@ -80,7 +80,17 @@ def toy_mdp(
         dim: Width of all embeddings.
         horizon: Steps before truncation.
         seed: Of everything that is drawn.
+
+    Raises:
+        ValueError: Fewer than 10 users, 1 type, 2 candidates or 1 dimension.
     """
+    if seed < 0:
+        raise ValueError(f"seed={seed} must not be negative")
+    least = {"num_users": 10, "num_types": 1, "num_candidates": 2, "dim": 1}
+    given = (num_users, num_types, num_candidates, dim)
+    for (name, bound), value in zip(least.items(), given, strict=True):
+        if value < bound:
+            raise ValueError(f"{name}={value} must be {bound} or more")
     rng = np.random.default_rng(seed)
     catalog = _catalog()
     num_items = 5 * num_candidates

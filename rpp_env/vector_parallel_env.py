@@ -4,6 +4,7 @@ Gymnasium has vector environments and PettingZoo has none; this follows the one 
 such an API, dictionaries of batched arrays keyed by agent (AgileRL's `PettingZooVecEnv`).
 """
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,7 +52,7 @@ class RPPVectorParallelEnv:
         split: str = "train",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if num_envs < 1:
+        if not isinstance(num_envs, int | np.integer) or num_envs < 1:
             raise ValueError(f"num_envs={num_envs} must be 1 or more")
         try:
             self._autoreset_mode = AutoresetMode(autoreset_mode)
@@ -105,11 +106,16 @@ class RPPVectorParallelEnv:
                 ``reset_mask`` (B,) resets only those episodes. Unknown options are ignored.
         """
         options = options or {}
-        if seed is not None or self._seeds is None:
-            self._seeds = _seeds(seed, self.num_envs)
-            self._episodes[:] = 0
+        if "instance_id" in options:
+            raise ValueError("options: a batch takes 'instance_ids', one for each environment")
         rows = self._reset_rows(options.get("reset_mask"))
-        self._restart(rows, options.get("instance_ids"))
+        ids = self._given_instances(options.get("instance_ids"), rows)
+        if seed is not None or self._seeds is None:
+            seeds = _seeds(seed, self.num_envs)
+            self._seeds = seeds if self._seeds is None else self._seeds.copy()
+            self._seeds[rows] = seeds[rows]
+            self._episodes[rows] = 0
+        self._restart(rows, ids)
         self.agents = list(self.possible_agents)
         return self._observations(), {agent: {} for agent in self.agents}
 
@@ -196,22 +202,23 @@ class RPPVectorParallelEnv:
             raise ValueError("reset_mask: the first reset must be a full one")
         return np.flatnonzero(mask)
 
-    def _restart(self, rows: IntArray, instance_ids: Any) -> None:
+    def _given_instances(self, instance_ids: Any, rows: IntArray) -> IntArray | None:
+        if instance_ids is None:
+            return None
+        given = np.asarray(instance_ids)
+        if given.shape != (self.num_envs,):
+            raise ValueError(f"instance_ids has shape {given.shape}; it must be ({self.num_envs},)")
+        return self.mdp.initial(given[rows]).instance_ids
+
+    def _restart(self, rows: IntArray, ids: IntArray | None) -> None:
         if not len(rows):
             return
         assert self._seeds is not None, "reset has drawn seeds"
-        if instance_ids is None:
+        if ids is None:
             drawn = draw(
                 self._seeds[rows], self._episodes[rows], num_instances=len(self.instance_ids)
             )
             ids = self.instance_ids[drawn]
-        else:
-            given = np.asarray(instance_ids)
-            if given.shape != (self.num_envs,):
-                raise ValueError(
-                    f"instance_ids has shape {given.shape}; it must be ({self.num_envs},)"
-                )
-            ids = given[rows]
         fresh = self.mdp.initial(ids)
         self._episodes[rows] += 1
         whole = len(rows) == self.num_envs
@@ -226,6 +233,7 @@ class RPPVectorParallelEnv:
 def _seeds(seed: int | None, num_envs: int) -> IntArray:
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
+    seed = operator.index(seed)
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed} must be at least 0 and below 2**63")
     return np.uint64(seed) + np.arange(num_envs, dtype=np.uint64)

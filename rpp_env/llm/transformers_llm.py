@@ -105,7 +105,6 @@ class TransformersLLM:
     def _check_lengths(self, trees: Sequence[TokenTree]) -> None:
         longest = max((int(tree.positions.max()) + 1 for tree in trees), default=0)
         if self._max_tokens is not None and longest > self._max_tokens:
-            self.close()
             raise LLMError(
                 f"{self.name} reads at most {self._max_tokens} tokens, and a prompt with a title "
                 f"has {longest}; use a catalog with a shorter history, fewer candidates or a model "
@@ -131,7 +130,7 @@ class TransformersLLM:
         path = self._path()
         device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
-        num_workers = self._num_workers or len(os.sched_getaffinity(0))
+        num_workers = self._num_workers or _num_cores()
         _log.info("loading %s from %s on %s", self.name, path, device)
         try:
             config = AutoConfig.from_pretrained(path)
@@ -156,6 +155,13 @@ class TransformersLLM:
                 lambda staging: _dequantise(weights, staging),
             )
         )
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux alone has it
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _opening(tokenizer: Any) -> list[int]:

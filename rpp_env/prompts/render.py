@@ -21,7 +21,7 @@ class PromptRenderer:
     ) -> None:
         self.catalog = catalog
         self._instances = instances
-        self._titles = titles
+        self.titles = titles
 
     def batch(
         self, *, instance_ids: IntArray, choices: IntArray, history_lengths: IntArray
@@ -41,13 +41,13 @@ class PromptRenderer:
 
     def titles_of(self, instance_id: int) -> tuple[str, ...]:
         """Titles of an instance's candidates, in slot order."""
-        return tuple(self._titles[item] for item in self._instances.candidates[instance_id])
+        return tuple(self.titles[item] for item in self._instances.candidates[instance_id])
 
     def history_of(self, instance_id: int, length: int) -> list[str]:
         """Titles of the `length` latest records of an instance's own user, oldest first."""
         items = self._instances.histories[instance_id]
         items = items[items >= 0]
-        return [self._titles[item] for item in items[max(len(items) - length, 0) :]]
+        return [self.titles[item] for item in items[max(len(items) - length, 0) :]]
 
     def render(self, instance_id: int, choices: IntArray, history_length: int) -> Prompt:
         """Renders one prompt with the `history_length` latest records, oldest first."""

@@ -1,5 +1,6 @@
 """Recommenders that never ask the same twice."""
 
+import os
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -74,7 +75,7 @@ class MemoryCachedRecommender:
         """Writes the memory, if there is any, to an ``.npz`` file: all at once or not at all."""
         if not self._answers:
             return
-        staging = path.with_suffix(".partial.npz")
+        staging = path.with_name(f".{path.name}.{os.getpid()}.npz")
         answers = list(self._answers.values())
         np.savez(
             staging,

@@ -1,13 +1,16 @@
 """Every registered agent keeps the protocol: a new one is tested by being registered."""
 
 import dataclasses
+import inspect
 import json
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from rpp_agents import AGENTS, Agent, AgentSpec, collect, load_agent, make_agent
 from rpp_agents.evaluate import OpenLoopAgent
+from rpp_agents.stack import StackedParallelEnv
 from rpp_env import RPPVectorParallelEnv, toy_mdp
 from rpp_env.errors import RunError
 
@@ -85,10 +88,36 @@ def test_a_plan_is_what_is_done(agent, env):
     np.testing.assert_array_equal(collect(env, agent, seed=0).actions, planned)
 
 
-def test_the_config_has_a_default_and_a_sentence_for_each_field():
+def test_each_option_has_a_default_and_a_sentence():
     for _, config_class in AGENTS.values():
-        source_fields = dataclasses.fields(config_class)
-        assert all(field.default is not dataclasses.MISSING for field in source_fields)
+        for field in dataclasses.fields(config_class):
+            assert field.default is not dataclasses.MISSING
+            below = inspect.getsource(config_class).split(f"    {field.name}:")[1].splitlines()[1]
+            assert below.strip().startswith('"""'), f"{config_class.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("a2c", "gamma", 1.0),
+        ("a2c", "hidden", 64.5),
+        ("a2c", "gae_lambda", -0.1),
+        ("a2c", "actor_learning_rate", 0.0),
+        ("a2c", "critic_learning_rate", float("nan")),
+        ("a2c", "clip_coef", 0.0),
+        ("a2c", "max_grad_norm", float("inf")),
+        ("a2c", "ent_coef", -1.0),
+        ("a2c", "weight_decay", -1.0),
+        ("a2c", "update_epochs", 0),
+        ("a2c", "num_minibatches", 0),
+        ("a2c", "hidden", 0),
+        ("fixed", "noise_std", 0.0),
+        ("fixed", "effect_std", -1.0),
+    ],
+)
+def test_an_option_out_of_bounds_is_named(env, name, option, value):
+    with pytest.raises(ValueError, match=f"{option}={value}"):
+        make_agent(name, AgentSpec.of(env), **{option: value})
 
 
 def test_a_wrong_name_gets_the_right_ones(env):
@@ -120,6 +149,37 @@ def test_an_agent_of_another_version_is_an_error(agent, tmp_path):
 def test_a_folder_without_an_agent_is_an_error(tmp_path):
     with pytest.raises(RunError, match="holds no saved agent"):
         load_agent(tmp_path)
+
+
+def test_episodes_whose_agents_end_in_different_ways_are_over():
+    """One agent terminates while the other is truncated: nothing is played after that."""
+
+    class Ending:
+        possible_agents = ("a", "b")
+
+        def observation_space(self, agent):
+            return spaces.Box(0, 1, (1,))
+
+        def action_space(self, agent):
+            return spaces.Discrete(2)
+
+        def reset(self, seed=None, options=None):
+            self.steps = 0
+            return dict.fromkeys("ab", np.zeros(1)), {}
+
+        def step(self, actions):
+            self.steps += 1
+            over = self.steps == 2
+            rewards = dict.fromkeys("ab", 1.0)
+            seen = dict.fromkeys("ab", np.zeros(1))
+            return seen, rewards, {"a": over, "b": False}, {"a": False, "b": over}, {}
+
+    stack = StackedParallelEnv(Ending, 3)
+    stack.reset()
+    rollout = collect(stack, make_agent("random", AgentSpec.of(stack)))
+    assert rollout.num_steps == 2
+    assert rollout.terminated[-1].all()
+    assert not rollout.truncated.any()
 
 
 def test_a_spec_survives_json(env):

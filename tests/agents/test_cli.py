@@ -41,11 +41,20 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bad_number_is_named(caplog, tmp_path, monkeypatch):
+def test_a_bad_number_is_named(caplog, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((SystemExit, ValueError)):
-        cli.main(["train", "--iterations", "0"])
+    try:
+        status = cli.main(["train", "--iterations", "0"])
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status
+    assert "iterations=0" in caplog.text + "".join(capsys.readouterr())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_takes_no_other_option(caplog):
+    assert cli.main(["train", "--resume", "runs/x", "--iterations", "20"]) == 1
+    assert "takes no other option" in caplog.text
 
 
 def test_agents_are_chosen_by_name(capsys):

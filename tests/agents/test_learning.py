@@ -6,9 +6,10 @@ import torch
 from mpe2 import simple_spread_v3
 
 from rpp_agents import AgentSpec, collect, make_agent
-from rpp_agents.evaluate import ndcg_of_ranks, play
+from rpp_agents.evaluate import play
 from rpp_agents.stack import StackedParallelEnv
 from rpp_env import RPPVectorParallelEnv, toy_mdp
+from rpp_env.rewards import ndcg_of_ranks
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What a person reads: the table of scores, and one user's episode."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,11 @@ def save_picture(renderable: RenderableType, path: Path) -> None:
     """Writes what a terminal would show as an SVG."""
     console = Console(width=140, record=True, file=io.StringIO())
     console.print(renderable)
-    console.save_svg(str(path), title="rpp evaluate")
+    # Rich refers to a font on the network; a picture should need nothing but itself.
+    picture = re.sub(
+        r"@font-face \{.*?\}\s*", "", console.export_svg(title="rpp evaluate"), flags=re.S
+    )
+    path.write_text(picture, "utf-8")
 
 
 def _interval(interval: Interval, *, sign: str = "") -> str:

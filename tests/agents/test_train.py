@@ -16,6 +16,7 @@ from rpp_agents import runs
 from rpp_agents.a2c import A2CConfig
 from rpp_agents.fixed import FixedConfig
 from rpp_agents.random_agent import RandomConfig
+from rpp_agents.report import save_picture, scoreboard_table
 from rpp_agents.scoreboard import evaluate_run, evaluation_instances
 from rpp_agents.train import TrainConfig, config_from_json, config_to_json, train, training_order
 from rpp_env import PromptMDP, toy_mdp
@@ -347,6 +348,15 @@ def test_evaluating_again_gives_the_same_numbers_and_sends_nothing(finished):
 def test_a_bad_argument_of_the_evaluation_is_named(finished, option, message):
     with pytest.raises(ValueError, match=message):
         evaluate_run(finished, **option, mdp=remembering_toy())
+
+
+def test_the_table_as_a_picture_needs_nothing_but_itself(finished, tmp_path):
+    board = evaluate_run(finished, mdp=remembering_toy())
+    save_picture(scoreboard_table(board), tmp_path / "table.svg")
+    picture = (tmp_path / "table.svg").read_text("utf-8")
+    assert all(row.name.split(",")[0].replace(" ", "&#160;") in picture for row in board.rows)
+    assert "url(http" not in picture
+    assert 'url("http' not in picture
 
 
 def test_by_default_small_splits_are_evaluated_whole(finished):

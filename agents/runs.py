@@ -53,8 +53,11 @@ def exclusively(folder: Path) -> Iterator[None]:
 
 
 def require_new(folder: Path) -> None:
-    """Raises RunError when the folder holds a run already."""
-    if (folder / _CONFIG).exists():
+    """Raises RunError when the folder holds a run that has something to lose.
+
+    A run that failed before its first ranking, for want of the model say, may be started over.
+    """
+    if any((folder / name).exists() for name in (RANKINGS, CHECKPOINT)):
         raise RunError(f"{folder} holds a run; go on with --resume, or choose another --out")
 
 

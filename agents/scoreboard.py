@@ -21,7 +21,7 @@ from rpp_agents.evaluate import Episodes, play
 from rpp_agents.random_agent import RandomAgent
 from rpp_agents.registry import load_agent
 from rpp_agents.statistics import Interval, bootstrap_mean
-from rpp_agents.train import config_from_json, load_rankings, save_rankings
+from rpp_agents.train import TrainConfig, config_from_json, load_rankings, save_rankings
 from rpp_env import PromptMDP
 from rpp_env.errors import RunError
 from rpp_env.recommenders.likelihood import order_by_score
@@ -117,15 +117,8 @@ def opened(
         RunError: The folder holds no run that was trained to its end, or its data have changed.
     """
     config = config_from_json(runs.read_config(folder))
-    for name in (runs.CHECKPOINT, runs.FIXED) if config.search_fixed else (runs.CHECKPOINT,):
-        done = runs.read_iterations(runs.find_checkpoint(folder, name))
-        if done < config.iterations:
-            raise RunError(
-                f"{folder}: {name} has {done} of {config.iterations} iterations; "
-                f"first go on with: rpp train --resume {folder}"
-            )
-    agent = _load(folder, runs.CHECKPOINT)
-    fixed = _load(folder, runs.FIXED) if config.search_fixed else None
+    agent = _load_finished(folder, runs.CHECKPOINT, config)
+    fixed = _load_finished(folder, runs.FIXED, config) if config.search_fixed else None
     mdp = mdp or config.make_mdp()
     runs.check_made_of(folder, mdp.fingerprint())
     with runs.exclusively(folder):
@@ -260,9 +253,14 @@ def _row(
     )
 
 
-def _load(folder: Path, name: str) -> Agent:
+def _load_finished(folder: Path, name: str, config: TrainConfig) -> Agent:
     checkpoint = runs.find_checkpoint(folder, name)
-    assert checkpoint is not None, "its iterations have just been read"
+    done = runs.read_iterations(checkpoint)
+    if checkpoint is None or done < config.iterations:
+        raise RunError(
+            f"{folder}: {name} has {done} of {config.iterations} iterations; "
+            f"first go on with: rpp train --resume {folder}"
+        )
     return load_agent(checkpoint)
 
 

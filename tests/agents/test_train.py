@@ -20,7 +20,7 @@ from rpp_agents.report import save_picture, scoreboard_table
 from rpp_agents.scoreboard import evaluate_run, evaluation_instances
 from rpp_agents.train import TrainConfig, config_from_json, config_to_json, train, training_order
 from rpp_env import PromptMDP, toy_mdp
-from rpp_env.errors import RunError
+from rpp_env.errors import LLMError, RunError
 from rpp_env.recommenders import MemoryCachedRecommender
 
 CONFIG = TrainConfig(iterations=3, num_envs=4, horizon=5, seed=3)
@@ -198,6 +198,19 @@ def test_there_is_a_whole_checkpoint_wherever_a_process_dies(tmp_path, monkeypat
 def test_a_run_is_not_overwritten(whole):
     with pytest.raises(RunError, match="--resume"):
         train(CONFIG, whole, mdp=remembering_toy())
+
+
+def test_a_run_that_failed_before_its_first_ranking_may_be_started_over(whole, tmp_path):
+    class Missing(Slow):
+        def rank(self, prompts):
+            raise LLMError("no such model")
+
+    folder = tmp_path / "run"
+    toy = toy_mdp(num_users=60, horizon=CONFIG.horizon)
+    with pytest.raises(LLMError):
+        train(CONFIG, folder, mdp=remembering_toy(Missing(toy.recommender)))
+    train(CONFIG, folder, mdp=remembering_toy())
+    same_run(whole, folder)
 
 
 def test_a_run_is_not_resumed_with_other_options(whole):

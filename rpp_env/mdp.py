@@ -52,10 +52,9 @@ class PromptMDP:
         horizon: int = 15,
         reward_k: int = 10,
     ) -> None:
-        if horizon < 1:
-            raise ValueError(f"horizon={horizon} must be 1 or more")
-        if reward_k < 1:
-            raise ValueError(f"reward_k={reward_k} must be 1 or more")
+        for name, value in (("horizon", horizon), ("reward_k", reward_k)):
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name}={value} must be a whole number, 1 or more")
         if encoder.horizon != horizon:
             raise ValueError(f"horizon={horizon}, but the encoder was made for {encoder.horizon}")
         self.instances = instances

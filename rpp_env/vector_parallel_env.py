@@ -4,7 +4,6 @@ Gymnasium has vector environments and PettingZoo has none; this follows the one 
 such an API, dictionaries of batched arrays keyed by agent (AgileRL's `PettingZooVecEnv`).
 """
 
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,7 +58,8 @@ class RPPVectorParallelEnv:
         except ValueError:
             modes = [AutoresetMode.NEXT_STEP.value, AutoresetMode.DISABLED.value]
             raise ValueError(
-                f"autoreset_mode={autoreset_mode!r} is no mode. {did_you_mean('', modes)}"
+                f"autoreset_mode={autoreset_mode!r} is no mode. "
+                f"{did_you_mean(str(autoreset_mode), modes)}"
             ) from None
         if self._autoreset_mode is AutoresetMode.SAME_STEP:
             raise ValueError(f"autoreset_mode={autoreset_mode!r}: use NextStep or Disabled")
@@ -233,9 +233,8 @@ class RPPVectorParallelEnv:
 def _seeds(seed: int | None, num_envs: int) -> IntArray:
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
-    seed = operator.index(seed)
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed} must be at least 0 and below 2**63")
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed!r} must be a whole number, at least 0 and below 2**63")
     return np.uint64(seed) + np.arange(num_envs, dtype=np.uint64)
 
 

@@ -252,7 +252,7 @@ def test_bad_actions_are_named_before_anything_is_ranked(actions, message):
 
 @pytest.mark.parametrize("argument", ["horizon", "reward_k"])
 def test_constructor_arguments_out_of_range_are_named(argument):
-    with pytest.raises(ValueError, match=f"{argument}=0 must be 1 or more"):
+    with pytest.raises(ValueError, match=f"{argument}=0 must be a whole number, 1 or more"):
         small_mdp(**{argument: 0})
 
 

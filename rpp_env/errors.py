@@ -28,6 +28,10 @@ class LLMError(RppError):
     """The LLM or its engine cannot do what was asked of it."""
 
 
+class RecordingError(RppError, ValueError):
+    """A recording is damaged, incomplete, or does not fit what it is used with."""
+
+
 class RunError(RppError, ValueError):
     """A run folder, checkpoint or saved agent does not fit what it is used with."""
 

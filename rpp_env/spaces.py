@@ -9,7 +9,7 @@ from gymnasium import spaces
 from rpp_env.errors import did_you_mean
 from rpp_env.mdp import PromptMDP
 from rpp_env.observations.encoder import OBSERVATION_BOUND
-from rpp_env.rewards import target_ranks
+from rpp_env.rewards import ndcg_of_ranks, target_ranks
 from rpp_env.types import PATTERNS, SPLITS, FloatArray, IntArray, PromptState
 
 INFO_KS = (1, 5, 10)
@@ -70,10 +70,13 @@ def joint_choices(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
 
 def step_metrics(mdp: PromptMDP, state: PromptState) -> dict[str, FloatArray]:
     """What infos report of the current rankings, each (B,)."""
-    metrics: dict[str, FloatArray] = {f"ndcg_at_{k}": mdp.ndcg(state, k=k) for k in INFO_KS}
-    slots = mdp.instances.target_slots[state.instance_ids]
-    metrics["target_rank"] = target_ranks(state.rankings, slots).astype(np.float64)
-    metrics["recognised"] = state.num_recognised / mdp.instances.num_candidates
+    num_candidates = mdp.instances.num_candidates
+    ranks = target_ranks(state.rankings, mdp.instances.target_slots[state.instance_ids])
+    metrics: dict[str, FloatArray] = {
+        f"ndcg_at_{k}": ndcg_of_ranks(ranks, k=min(k, num_candidates)) for k in INFO_KS
+    }
+    metrics["target_rank"] = ranks.astype(np.float64)
+    metrics["recognised"] = state.num_recognised / num_candidates
     return metrics
 
 

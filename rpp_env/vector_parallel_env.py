@@ -78,6 +78,7 @@ class RPPVectorParallelEnv:
         self._seeds: IntArray | None = None
         self._episodes = np.zeros(num_envs, dtype=np.int64)
         self._state: PromptState | None = None
+        self._observed: tuple[PromptState, FloatArray] | None = None
 
     def single_observation_space(self, agent: str) -> spaces.Box:
         """Observation space of one agent in one episode."""
@@ -140,16 +141,23 @@ class RPPVectorParallelEnv:
                 f"{int(finished.sum())} episodes are over; reset them first, with "
                 "reset() or reset(options={'reset_mask': ...})"
             )
-        live = np.flatnonzero(~finished)
-        if len(live):
-            self._state = _replace_rows(
-                state, live, self.mdp.transition(state.select(live), choices[live])
-            )
-        self._restart(np.flatnonzero(finished), None)
+        if not finished.any():
+            self._state = self.mdp.transition(state, choices)
+        else:
+            live = np.flatnonzero(~finished)
+            if len(live):
+                self._state = _replace_rows(
+                    state, live, self.mdp.transition(state.select(live), choices[live])
+                )
+            self._restart(np.flatnonzero(finished), None)
         state = self._current()
         rewards = self.mdp.reward(state)
         truncated = self.mdp.truncated(state)
-        infos = {agent: step_metrics(self.mdp, state) for agent in self.agents}
+        metrics = step_metrics(self.mdp, state)
+        infos = {
+            agent: {name: values.copy() for name, values in metrics.items()}
+            for agent in self.agents
+        }
         return (
             self._observations(),
             {agent: rewards.copy() for agent in self.agents},
@@ -160,7 +168,11 @@ class RPPVectorParallelEnv:
 
     def state(self) -> FloatArray:
         """All that a centralized critic may see: every agent's choice. Shape: (B, S)."""
-        return self.mdp.observation(self._current())
+        state = self._current()
+        # Made already, along with what the agents saw.
+        if self._observed is not None and self._observed[0] is state:
+            return self._observed[1].copy()
+        return self.mdp.observation(state)
 
     @property
     def prompt_state(self) -> PromptState:
@@ -225,9 +237,10 @@ class RPPVectorParallelEnv:
         self._state = fresh if whole else _replace_rows(self._current(), rows, fresh)
 
     def _observations(self) -> ByAgent:
-        encoder = self.mdp.encoder
-        encoded = encoder.encode(self._current())
-        return {agent: encoder.for_agent(encoded, agent) for agent in self.possible_agents}
+        state = self._current()
+        full, views = self.mdp.encoder.encode_views(state)
+        self._observed = (state, full)
+        return views
 
 
 def _seeds(seed: int | None, num_envs: int) -> IntArray:

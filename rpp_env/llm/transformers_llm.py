@@ -1,16 +1,19 @@
 """Any causal language model that transformers can load, on a GPU when there is one."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from rpp_env.assets import ASSETS, build_once, cache_dir, fetch
-from rpp_env.errors import LLMError, RppError
+from rpp_env.errors import LLMError, RppError, did_you_mean
 from rpp_env.llm.base import LOGLIKELIHOOD
 from rpp_env.llm.packing import TokenTree, pack
 from rpp_env.types import FloatArray
+
+DTYPES: Final = ("float32", "bfloat16", "float16")
 
 _log = logging.getLogger(__name__)
 
@@ -26,19 +29,31 @@ class TransformersLLM:
         device: A torch device; by default a GPU when there is one, else the CPU.
         num_workers: Processes that score on the CPU, one thread each. By default one for each
             core this process may use; with 1, or on a GPU, scoring happens in this process.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; by default bfloat16 on a GPU and float32
+            on a CPU. On CPUs with AMX bfloat16 is several times as fast.
     """
 
     capabilities = frozenset({LOGLIKELIHOOD})
 
     def __init__(
-        self, model: str, *, device: str | None = None, num_workers: int | None = None
+        self,
+        model: str,
+        *,
+        device: str | None = None,
+        num_workers: int | None = None,
+        dtype: str | None = None,
     ) -> None:
         if num_workers is not None and num_workers < 1:
             raise ValueError(f"num_workers={num_workers} must be at least 1")
+        if dtype is not None and dtype not in DTYPES:
+            raise ValueError(
+                f"dtype={dtype!r} is no type for weights. {did_you_mean(dtype, DTYPES)}"
+            )
         self.name = f"transformers:{model}"
         self._model = model
         self._device = device
         self._num_workers = num_workers
+        self._dtype = dtype
         self._loaded: tuple[Any, Any] | None = None
         self._max_tokens: int | None = None
 
@@ -96,6 +111,29 @@ class TransformersLLM:
                 results[row] = sums
         return [sums for sums in results if sums is not None]
 
+    def identity(self) -> dict[str, str]:
+        """What determines the answers: the model, the SHA-256 of its weights, their type here.
+
+        For a model on the hub it is the hub's commit instead of a hash.
+        """
+        folder = fetch(self._model) if self._model in ASSETS else Path(self._model)
+        files = [
+            path
+            for pattern in ("*.gguf", "*.safetensors", "*.bin")
+            for path in sorted(folder.rglob(pattern))
+        ]
+        device, dtype = self._placement()
+        model = {"name": self.name, "dtype": dtype, "device": device}
+        if files:
+            digest = hashlib.sha256()
+            for path in files:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            return {**model, "sha256": digest.hexdigest()}
+        from transformers import AutoConfig
+
+        return {**model, "commit": str(AutoConfig.from_pretrained(self._model)._commit_hash)}
+
     def close(self) -> None:
         """Ends worker processes and drops the weights; the next call loads them again."""
         if self._loaded is not None and hasattr(self._loaded[1], "close"):
@@ -118,7 +156,6 @@ class TransformersLLM:
 
     def _load_now(self) -> tuple[Any, Any]:
         try:
-            import torch
             from safetensors import SafetensorError
             from transformers import AutoConfig, AutoTokenizer
         except ImportError as error:
@@ -128,8 +165,7 @@ class TransformersLLM:
         from rpp_env.llm.tree_scorer import TreeScorer, TreeScorerPool
 
         path = self._path()
-        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        device, dtype = self._placement()
         num_workers = self._num_workers or _num_cores()
         _log.info("loading %s from %s on %s", self.name, path, device)
         try:
@@ -142,6 +178,13 @@ class TransformersLLM:
         except (OSError, ValueError, SafetensorError) as error:
             raise LLMError(f"{self.name} could not be loaded: {error}") from error
 
+    def _placement(self) -> tuple[str, str]:
+        """Device and type of the weights."""
+        import torch
+
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return device, self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+
     def _path(self) -> str:
         if self._model not in ASSETS:
             return self._model
@@ -151,7 +194,7 @@ class TransformersLLM:
             return str(folder)
         return str(
             build_once(
-                cache_dir() / "converted" / f"{self._model}-float32",
+                cache_dir() / "converted" / f"{self._model}-dense-float32",
                 lambda staging: _dequantise(weights, staging),
             )
         )
@@ -180,6 +223,10 @@ def _dequantise(weights: Path, folder: Path) -> None:
     quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     # A model read from GGUF refuses to be saved, as it counts as quantised; its weights do not.
     build: Any = AutoModelForCausalLM.from_config
-    model = build(quantised.config, dtype=torch.float32)
+    config = quantised.config
+    if hasattr(config, "quantization_config"):
+        # Otherwise what is loaded would compute in float32 whatever it is asked for.
+        del config.quantization_config
+    model = build(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(folder)

@@ -6,6 +6,7 @@ Knows nothing of text: token trees in, log-probabilities out.
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Nodes that one forward pass may hold on a GPU; on a CPU one tree at a time is as fast.
 GPU_BATCH_TOKENS = 32_768
+_ROWS_AT_ONCE = 16
 
 
 class TreeScorer:
@@ -34,10 +36,16 @@ class TreeScorer:
         import torch
         from transformers import AutoModelForCausalLM
 
+        from rpp_env.llm import tree_attention
+
         self._device = torch.device(device)
         self._dtype = getattr(torch, dtype)
+        # A GPU takes several trees at once, whose masks differ.
+        self._blockwise = self._device.type == "cpu"
         model: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=self._dtype, attn_implementation="sdpa"
+            path,
+            dtype=self._dtype,
+            attn_implementation=tree_attention.NAME if self._blockwise else "sdpa",
         )
         self._model: Any = model.to(self._device).eval()
 
@@ -63,6 +71,8 @@ class TreeScorer:
     def _forward(self, trees: Sequence[TokenTree]) -> list[FloatArray]:
         import torch
 
+        from rpp_env.llm.tree_attention import blockwise
+
         longest = max(len(tree) for tree in trees)
         tokens = np.zeros((len(trees), longest), dtype=np.int64)
         positions = np.zeros_like(tokens)
@@ -80,13 +90,14 @@ class TreeScorer:
             mask.masked_fill_(
                 torch.from_numpy(~seen).to(self._device), torch.finfo(self._dtype).min
             )
-            logits = self._model(
-                input_ids=torch.from_numpy(tokens).to(self._device),
-                position_ids=torch.from_numpy(positions).to(self._device),
-                attention_mask=mask,
-                logits_to_keep=torch.from_numpy(wanted).to(self._device),
-                use_cache=False,
-            ).logits
+            with blockwise(mask) if self._blockwise else nullcontext():
+                logits = self._model(
+                    input_ids=torch.from_numpy(tokens).to(self._device),
+                    position_ids=torch.from_numpy(positions).to(self._device),
+                    attention_mask=mask,
+                    logits_to_keep=torch.from_numpy(wanted).to(self._device),
+                    use_cache=False,
+                ).logits
             return [
                 _pick(logits[row], np.searchsorted(wanted, tree.predict_from), tree.predict_token)
                 for row, tree in enumerate(trees)
@@ -98,10 +109,17 @@ def _pick(logits: "torch.Tensor", rows: Any, tokens: Any) -> FloatArray:
     import torch
 
     used, inverse = np.unique(rows, return_inverse=True)
-    logits = logits[torch.from_numpy(used).to(logits.device)].float()
-    normalisers = torch.logsumexp(logits, dim=-1)
-    at = torch.from_numpy(inverse).to(logits.device)
-    picked = logits[at, torch.from_numpy(tokens).to(logits.device)] - normalisers[at]
+    # A few rows of the vocabulary fit the processor's cache; all of them would be paged in anew.
+    step = _ROWS_AT_ONCE if logits.device.type == "cpu" else len(used)
+    normalisers = torch.cat(
+        [
+            torch.logsumexp(logits[torch.from_numpy(few).to(logits.device)].float(), dim=-1)
+            for few in np.split(used, range(step, len(used), step))
+        ]
+    )
+    at = torch.from_numpy(rows).to(logits.device)
+    token = torch.from_numpy(tokens).to(logits.device)
+    picked = logits[at, token].float() - normalisers[torch.from_numpy(inverse).to(logits.device)]
     result: FloatArray = picked.double().cpu().numpy()
     return result
 
@@ -147,7 +165,12 @@ class TreeScorerPool:
 
         # loky starts workers without importing the caller's main module again.
         self._pool: Any = ProcessPoolExecutor(
-            max_workers=num_workers, initializer=_start_worker, initargs=(path, dtype)
+            max_workers=num_workers,
+            initializer=_start_worker,
+            initargs=(path, dtype),
+            # What oneDNN keeps for each size of tree is no leak; loky would start workers anew
+            # for it, and load the model again each time.
+            env={"LOKY_MAX_MEMORY_LEAK_SIZE": "1e12"},
         )
 
     def score(self, trees: Iterable[TokenTree]) -> list[FloatArray]:

@@ -32,11 +32,6 @@ class OutputFormat:
     chat_template: bool
     """Whether the prompt is put into the model's own chat template."""
 
-    @property
-    def lists_candidates(self) -> bool:
-        """Whether the LLM is shown the candidates."""
-        return "candidates" in placeholders(self.instruction)
-
 
 @dataclass(frozen=True, kw_only=True)
 class PromptCatalog:
@@ -44,8 +39,10 @@ class PromptCatalog:
 
     name: str
     role_playing: tuple[str, ...]
+    """Sentences; ``{candidates}`` lists the candidates, ``{num_candidates}`` counts them."""
     history_records: tuple[HistoryRecords, ...]
     reasoning_guidance: tuple[str, ...]
+    """As `role_playing`."""
     output_format: tuple[OutputFormat, ...]
     history_mode: Literal["set", "add"]
     """``set``: a choice is a number of records. ``add``: it is added to those shown so far."""
@@ -53,6 +50,8 @@ class PromptCatalog:
     """Records shown before the first choice, in mode ``add``."""
     history_separator: str
     """What stands between two titles of the history."""
+    title_years: bool = True
+    """Whether titles are written with their years, as in ``Heat (1995)``."""
     source: str = field(default="", compare=False)
     """The YAML text that the catalog was read from."""
 
@@ -84,7 +83,7 @@ class PromptCatalog:
                 for entry in self.output_format
             )
         texts: tuple[str, ...] = getattr(self, pattern)
-        return texts
+        return tuple(text.format(candidates="...", num_candidates="") for text in texts)
 
     def next_history_lengths(
         self, history_lengths: IntArray, choices: IntArray, available: IntArray
@@ -112,6 +111,7 @@ class PromptCatalog:
             self.history_mode,
             self.history_start,
             self.history_separator,
+            self.title_years,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Reads a `PromptCatalog` from a YAML file, and checks it.
+"""Reads a `PromptCatalog` from a YAML file and checks it, and writes one.
 
 An unknown key, a missing pattern, a sentence twice or a placeholder that does not exist is a
 `CatalogError` that names the file and the entry.
@@ -20,12 +20,13 @@ from rpp_env.prompts.catalog import (
     placeholders,
 )
 
+_OF_CANDIDATES: Final = frozenset({"candidates", "num_candidates"})
 _PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
-    "role_playing": frozenset(),
+    "role_playing": _OF_CANDIDATES,
     "answer_prefix": frozenset(),
     "history_records": frozenset({"history", "num_records"}),
-    "reasoning_guidance": frozenset(),
-    "output_format": frozenset({"candidates", "num_candidates"}),
+    "reasoning_guidance": _OF_CANDIDATES,
+    "output_format": _OF_CANDIDATES,
 }
 
 
@@ -79,6 +80,7 @@ def parse_catalog(text: str, *, where: str) -> PromptCatalog:
         history_mode=mode,
         history_start=history.get("start", int, default=0),
         history_separator=history.get("separator", str, default=", "),
+        title_years=fields.get("title_years", bool, default=True),
         source=text,
     )
     for each in (fields, history, formats):
@@ -88,9 +90,57 @@ def parse_catalog(text: str, *, where: str) -> PromptCatalog:
     return catalog
 
 
+def catalog_text(catalog: PromptCatalog) -> str:
+    """The YAML text that the catalog was read from, or one that says the same if it has none.
+
+    Raises:
+        CatalogError: No YAML says what the catalog says, such as one with spaces around a sentence.
+    """
+    for text in filter(None, (catalog.source, catalog_to_yaml(catalog))):
+        try:
+            if parse_catalog(text, where=catalog.name) == catalog:
+                return text
+        except CatalogError:
+            continue
+    raise CatalogError(
+        f"catalog {catalog.name!r} says what no catalog file can: a sentence that begins or ends "
+        "with a space or is there twice, an unknown placeholder, a number of records below 1, or "
+        "history_records with more than one text"
+    )
+
+
+def catalog_to_yaml(catalog: PromptCatalog) -> str:
+    """The catalog as YAML; `parse_catalog` reads it back if a file can say what it says."""
+    history = catalog.history_records
+    document = {
+        "name": catalog.name,
+        "title_years": catalog.title_years,
+        "role_playing": list(catalog.role_playing),
+        "history_records": {
+            "mode": catalog.history_mode,
+            "start": catalog.history_start,
+            "text": history[0].text if history else "",
+            "separator": catalog.history_separator,
+            "records": [entry.records for entry in history],
+        },
+        "reasoning_guidance": list(catalog.reasoning_guidance),
+        "output_format": {
+            "sentences": [
+                {
+                    "instruction": entry.instruction,
+                    "answer_prefix": entry.answer_prefix.replace("{", "{{").replace("}", "}}"),
+                    "chat_template": entry.chat_template,
+                }
+                for entry in catalog.output_format
+            ],
+        },
+    }
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
 def _texts(fields: "_Fields", pattern: str) -> tuple[str, ...]:
     texts = tuple(
-        _plain(entry, pattern, f"{fields.where}: {pattern}[{i}]")
+        _text(entry, pattern, f"{fields.where}: {pattern}[{i}]")
         for i, entry in enumerate(fields.choices(pattern))
     )
     if len(set(texts)) < len(texts):

@@ -1,6 +1,7 @@
 """From (instance, choices) to the text that an LLM reads."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from rpp_env.prompts.catalog import PromptCatalog
@@ -13,7 +14,7 @@ class PromptRenderer:
     Args:
         catalog: The sentences.
         instances: The ranking problems; only the history and the candidates are ever read.
-        titles: Title of each item that `instances` refers to.
+        titles: Title of each item that `instances` refers to, with the year where it has one.
     """
 
     def __init__(
@@ -21,7 +22,7 @@ class PromptRenderer:
     ) -> None:
         self.catalog = catalog
         self._instances = instances
-        self.titles = titles
+        self.titles = titles if catalog.title_years else [_without_year(t) for t in titles]
 
     def batch(
         self, *, instance_ids: IntArray, choices: IntArray, history_lengths: IntArray
@@ -55,6 +56,11 @@ class PromptRenderer:
         catalog = self.catalog
         records = self.history_of(instance_id, history_length)
         candidates = self.titles_of(instance_id)
+        listed = "\n".join(f"- {title}" for title in candidates)
+
+        def filled(text: str) -> str:
+            return text.format(candidates=listed, num_candidates=len(candidates))
+
         output_format = catalog.output_format[output]
         lines = (
             catalog.history_records[history].text.format(
@@ -62,19 +68,20 @@ class PromptRenderer:
             )
             if records
             else "",
-            catalog.reasoning_guidance[reasoning],
-            output_format.instruction.format(
-                candidates="\n".join(f"- {title}" for title in candidates),
-                num_candidates=len(candidates),
-            ),
+            filled(catalog.reasoning_guidance[reasoning]),
+            filled(output_format.instruction),
         )
         return Prompt(
-            system=catalog.role_playing[role],
+            system=filled(catalog.role_playing[role]),
             user="\n".join(line for line in lines if line),
             answer_prefix=output_format.answer_prefix,
             chat=output_format.chat_template,
             candidates=candidates,
         )
+
+
+def _without_year(title: str) -> str:
+    return re.sub(r" \(\d{4}\)$", "", title) or title
 
 
 def prompt_key(prompt: Prompt) -> bytes:

@@ -62,8 +62,8 @@ def test_every_catalog_that_ships_loads(name):
     for pattern, size in zip(PATTERNS, catalog.num_choices, strict=True):
         texts = catalog.sentences(pattern)
         assert len(texts) == size
-        assert not any("{" in text for text in texts)
-    assert any(not output.lists_candidates for output in catalog.output_format)
+        assert not any("{candidates}" in text or "{history}" in text for text in texts)
+    assert any("{candidates}" not in output.instruction for output in catalog.output_format)
 
 
 def test_there_are_catalogs():
@@ -77,7 +77,7 @@ def test_a_file_of_ones_own(write, as_type):
     assert catalog.num_choices == (2, 2, 2, 2)
     assert [entry.records for entry in catalog.history_records] == [1, 5]
     assert [entry.chat_template for entry in catalog.output_format] == [False, True]
-    assert [entry.lists_candidates for entry in catalog.output_format] == [False, True]
+    assert [entry.instruction for entry in catalog.output_format] == ["", "Of:\n{candidates}"]
     assert (catalog.history_mode, catalog.history_start) == ("set", 0)
     assert catalog.history_separator == "; "
     assert catalog.source == path.read_text("utf-8")
@@ -91,7 +91,7 @@ MALFORMED = {
     ),
     "placeholder of another pattern": (
         changed("role_playing", 1, value="Know {history}."),
-        r"role_playing\[1\]: no placeholder \{history\}.*there is: none",
+        r"role_playing\[1\]: no placeholder \{history\}.*\{candidates\}, \{num_candidates\}",
     ),
     "placeholder without a name": (
         changed(*SENTENCE, "instruction", value="Pick of {}"),

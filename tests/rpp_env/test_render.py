@@ -93,6 +93,16 @@ def shown(text):
     return [title for _, title in places]
 
 
+def listings(catalog, choices):
+    """How often each pattern's chosen sentence lists the candidates: role, reasoning, format."""
+    texts = (
+        catalog.role_playing[choices[0]],
+        catalog.reasoning_guidance[choices[2]],
+        catalog.output_format[choices[3]].instruction,
+    )
+    return [text.count("{candidates}") for text in texts]
+
+
 @pytest.mark.parametrize("name", known_catalogs())
 def test_every_instance_shows_its_own_users_latest_records_oldest_first(problems, name):
     sequences, instances = problems
@@ -108,11 +118,11 @@ def test_every_instance_shows_its_own_users_latest_records_oldest_first(problems
             choices = rng.integers(renderer.catalog.num_choices)
             prompt = renderer.render(i, choices, length)
             history = [ITEM_TITLES[item] for item in before[len(before) - length :]]
-            listed = renderer.catalog.output_format[choices[3]].lists_candidates
-            assert shown(prompt.text) == history + (candidates if listed else [])
+            before_history, *after = listings(renderer.catalog, choices)
+            expected = history + (candidates if any(after) else [])
+            assert shown(prompt.text) == (candidates + history if before_history else expected)
             assert prompt.candidates == tuple(candidates)
-            if not listed:
-                assert ITEM_TITLES[target] not in prompt.text
+            assert prompt.text.count(ITEM_TITLES[target]) == before_history + sum(after)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -130,7 +140,7 @@ def test_the_target_is_one_of_the_candidates_and_nowhere_else(
     ids, choices = instances.in_split(split), np.array(choices)
     i = int(ids[number % len(ids)])
     prompt = renderer.render(i, choices, length)
-    listed = renderer.catalog.output_format[choices[3]].lists_candidates
+    listed = sum(listings(renderer.catalog, choices))
     target = ITEM_TITLES[instances.targets[i]]
     assert prompt.text.count(target) == listed
     # Whichever candidate is the target, the LLM is shown the same.
@@ -164,6 +174,34 @@ def test_titles_survive_whatever_they_hold(titles):
     listed = "\n".join(f"- {title}" for title in titles[4:])
     assert prompt.user == f"Seen 4: {history}.\nOf 4:\n{listed}"
     assert prompt.candidates == tuple(titles[4:])
+
+
+def test_candidates_may_be_listed_in_any_sentence_but_the_history():
+    base = odd_renderer()
+    everywhere = replace(
+        base.catalog,
+        role_playing=("Of {num_candidates}:\n{candidates}",),
+        reasoning_guidance=("Think of\n{candidates}",),
+    )
+    renderer = PromptRenderer(catalog=everywhere, instances=base._instances, titles=ODD_TITLES)
+    prompt = renderer.render(0, np.array([0, 0, 0, 1]), 1)
+    listed = "\n".join(f"- {title}" for title in ODD_TITLES[4:])
+    assert prompt.system == f"Of 4:\n{listed}"
+    assert f"Think of\n{listed}\nOf 4:" in prompt.user
+    assert everywhere.sentences("role_playing") == ("Of :\n...",)
+
+
+def test_years_are_left_out_where_the_catalog_says_so():
+    base = odd_renderer()
+    titles = ("Heat (1995)", "(1984)", "1984 (1956)", "Two (12)", "A (1999)", "B", "C", "D")
+    renderer = PromptRenderer(
+        catalog=replace(base.catalog, title_years=False), instances=base._instances, titles=titles
+    )
+    assert renderer.history_of(0, 4) == ["Heat", "(1984)", "1984", "Two (12)"]
+    assert renderer.titles_of(0) == ("A", "B", "C", "D")
+    prompt = renderer.render(0, np.array([0, 0, 0, 1]), 4)
+    assert prompt.candidates == ("A", "B", "C", "D")
+    assert "1995" not in prompt.text
 
 
 def test_what_is_empty_leaves_no_blank_line():

@@ -275,7 +275,7 @@ def test_the_embedded_model_agrees_with_plain_transformers():
         scores = llm.loglikelihood(contexts, continuations)
     finally:
         llm.close()
-    checkpoint = cache_dir() / "converted" / "smollm2-135m-instruct-float32"
+    checkpoint = cache_dir() / "converted" / "smollm2-135m-instruct-dense-float32"
     assert_close(scores, one_by_one(checkpoint, contexts, continuations), atol=1e-3)
     assert scores[0][0] > scores[0][1]
     assert scores[1][1] > scores[1][0]

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
+
 from rpp_env.errors import RunError
 from rpp_env.observations.encoder import ObservationLayout
-from rpp_env.types import BoolArray, FloatArray, IntArray
+from rpp_env.types import NO_CHOICE, BoolArray, FloatArray, IntArray
 
 
 class VectorParallelEnv(Protocol):
@@ -96,6 +98,56 @@ class AgentSpec:
             state_layout=encoder.state_layout if encoder else None,
         )
 
+    def own_observations(self, state: FloatArray) -> dict[str, FloatArray] | None:
+        """What each agent sees of a global state; None where layouts do not tell.
+
+        An agent sees the parts of the state by the same names, and as its `choice` its own stretch
+        of `choices`.
+
+        Args:
+            state: Shape: (..., S).
+
+        Returns:
+            By agent, the shape of each: (..., D).
+        """
+        stretches = self._choice_slices()
+        if stretches is None or self.state_layout is None:
+            return None
+        columns = np.arange(self.state_size)
+        views: dict[str, FloatArray] = {}
+        for agent, layout, own in zip(self.agents, self.layouts, stretches, strict=True):
+            if layout is None:
+                return None
+            parts = [own if n == "choice" else self.state_layout.slice(n) for n in layout.names]
+            views[agent] = state[..., np.concatenate([columns[part] for part in parts])]
+        return views
+
+    def shown_choices(self, state: FloatArray) -> IntArray | None:
+        """The choices that a global state shows; None where its layout does not tell.
+
+        Args:
+            state: Shape: (..., S).
+
+        Returns:
+            Shape: (..., A), `NO_CHOICE` before the first prompt and where choices are hidden.
+        """
+        stretches = self._choice_slices()
+        if stretches is None:
+            return None
+        hot = [state[..., stretch] for stretch in stretches]
+        return np.stack(
+            [np.where(each.any(axis=-1), each.argmax(axis=-1), NO_CHOICE) for each in hot], axis=-1
+        )
+
+    def _choice_slices(self) -> list[slice] | None:
+        if self.state_layout is None or "choices" not in self.state_layout:
+            return None
+        stops = self.state_layout.slice("choices").start + np.cumsum(self.action_sizes)
+        return [
+            slice(int(stop) - size, int(stop))
+            for stop, size in zip(stops, self.action_sizes, strict=True)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` turns back."""
         return asdict(self)
@@ -154,6 +206,18 @@ class Rollout:
     def num_steps(self) -> int:
         """T."""
         return len(self.rewards)
+
+    def observations_to_the_end(self, spec: AgentSpec) -> dict[str, FloatArray]:
+        """Own observations by agent, of the last state too. Shape of each: (T + 1, B, D).
+
+        The last one was never acted on, so it is read off the state; where layouts do not tell
+        how, the one before it stands in.
+        """
+        last = spec.own_observations(self.states[-1])
+        return {
+            agent: np.concatenate([seen, (seen[-1] if last is None else last[agent])[None]])
+            for agent, seen in self.observations.items()
+        }
 
 
 @runtime_checkable

@@ -92,7 +92,8 @@ def test_each_option_has_a_default_and_a_sentence():
     for _, config_class in AGENTS.values():
         for field in dataclasses.fields(config_class):
             assert field.default is not dataclasses.MISSING
-            below = inspect.getsource(config_class).split(f"    {field.name}:")[1].splitlines()[1]
+            owner = next(c for c in config_class.__mro__ if field.name in c.__annotations__)
+            below = inspect.getsource(owner).split(f"    {field.name}:")[1].splitlines()[1]
             assert below.strip().startswith('"""'), f"{config_class.__name__}.{field.name}"
 
 
@@ -113,6 +114,26 @@ def test_each_option_has_a_default_and_a_sentence():
         ("a2c", "hidden", 0),
         ("fixed", "noise_std", 0.0),
         ("fixed", "effect_std", -1.0),
+        ("ippo", "clip_coef", -0.2),
+        ("ippo", "gamma", 1.0),
+        ("linucb", "alpha", -0.1),
+        ("linucb", "ridge", 0.0),
+        ("mappo", "gae_lambda", 1.1),
+        ("mappo", "hidden", 0),
+        ("qmix", "batch_size", 0),
+        ("qmix", "buffer_episodes", 0.5),
+        ("qmix", "decay_iterations", 0),
+        ("qmix", "epsilon_end", -0.1),
+        ("qmix", "epsilon_start", 1.5),
+        ("qmix", "gamma", 1.0),
+        ("qmix", "hidden", 0),
+        ("qmix", "learning_rate", float("inf")),
+        ("qmix", "max_grad_norm", 0.0),
+        ("qmix", "mixer", "sum"),
+        ("qmix", "mixing_hidden", 0),
+        ("qmix", "tau", 0),
+        ("qmix", "tau", 1.5),
+        ("qmix", "updates_per_learn", 0),
     ],
 )
 def test_an_option_out_of_bounds_is_named(env, name, option, value):

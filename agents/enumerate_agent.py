@@ -1,0 +1,124 @@
+"""The paper's enumeration: every prompt is tried in turn, and the best one is played to everybody.
+
+Rewards are compared within an episode, as the difference from the episode's mean: how hard a user's
+candidates are decides most of a reward, and has nothing to do with the prompt. K is the number of
+combinations of sentences.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from rpp_agents.base import AgentSpec, Decision, Rollout
+from rpp_agents.saving import read_agent_json, write_agent_json
+from rpp_env.types import FloatArray, IntArray
+
+_MOST_PROMPTS: Final = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnumerateConfig:
+    """`EnumerateAgent` has no settings."""
+
+
+class EnumerateAgent:
+    """Plays all combinations in a seeded order, over and over; see the module's docstring.
+
+    Args:
+        spec: What the environment looks like.
+        config: Has no settings.
+        seed: Of the order.
+    """
+
+    name = "enumerate"
+    explores_in_evaluation = False
+
+    def __init__(
+        self, spec: AgentSpec, config: EnumerateConfig | None = None, *, seed: int = 0
+    ) -> None:
+        self.spec = spec
+        num_prompts = math.prod(spec.action_sizes)
+        if num_prompts > _MOST_PROMPTS:
+            raise ValueError(
+                f"spec has {num_prompts} combinations of actions, and {self.name!r} tries at most "
+                f"{_MOST_PROMPTS}; use fewer sentences or another agent"
+            )
+        self._seed = seed
+        self._order = np.random.default_rng(seed).permutation(num_prompts)  # (K,)
+        self._done = 0
+        self._planned: list[IntArray] = []
+        self._totals = np.zeros(num_prompts)  # of rewards about their episode's mean
+        self._counts = np.zeros(num_prompts)
+
+    @property
+    def best(self) -> IntArray:
+        """The combination of highest mean so far, the first of the order before any. (A,)."""
+        means = np.full(len(self._order), -np.inf)
+        np.divide(self._totals, self._counts, out=means, where=self._counts > 0)
+        return self._choices(self._order[means[self._order].argmax()])
+
+    def plan(self, *, num_steps: int, num_envs: int) -> IntArray:
+        """Fixes the next combinations in turn. Shape: (num_steps, num_envs, A)."""
+        turns = (self._done + np.arange(num_steps * num_envs)) % len(self._order)
+        self._done += len(turns)
+        actions = self._choices(self._order[turns].reshape(num_steps, num_envs))
+        self._planned = list(actions)
+        return actions
+
+    def act(
+        self, observations: Mapping[str, FloatArray], state: FloatArray, *, explore: bool = True
+    ) -> Decision:
+        """The next combination (`explore`), or the best one found; see `Agent`."""
+        num_envs = len(state)
+        if not explore:
+            actions = np.tile(self.best, (num_envs, 1))
+        else:
+            if not self._planned or len(self._planned[0]) != num_envs:
+                self.plan(num_steps=1, num_envs=num_envs)
+            actions = self._planned.pop(0)
+        return Decision(
+            actions=actions, log_probs=np.zeros(actions.shape), values=self.values(state)
+        )
+
+    def values(self, state: FloatArray) -> FloatArray:
+        """NaN: there is no critic."""
+        return np.full(len(state), np.nan)
+
+    def learn(self, rollout: Rollout) -> dict[str, float]:
+        """Averages each combination's rewards about its episode's mean; see `Agent`."""
+        prompts = np.ravel_multi_index(
+            tuple(np.moveaxis(rollout.actions, -1, 0)), self.spec.action_sizes
+        )
+        # With one step an episode there is nothing to compare with but the whole rollout.
+        axis = 0 if rollout.num_steps > 1 else (0, 1)
+        means = rollout.rewards.mean(axis=axis, keepdims=True, where=rollout.valid)
+        gains = (rollout.rewards - means)[rollout.valid]
+        played, num_prompts = prompts[rollout.valid], len(self._order)
+        self._totals += np.bincount(played, weights=gains, minlength=num_prompts)
+        self._counts += np.bincount(played, minlength=num_prompts)
+        return {"tried": float((self._counts > 0).mean())}
+
+    def save(self, folder: Path) -> None:
+        """Writes the averages and the place in the order."""
+        config = {"seed": self._seed, "done": self._done, "best": self.best.tolist()}
+        write_agent_json(folder, name=self.name, spec=self.spec, config=config)
+        save_file({"totals": self._totals, "counts": self._counts}, folder / "weights.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The agent as it was saved; see `Agent`."""
+        spec, config = read_agent_json(folder, name=cls.name)
+        agent = cls(spec, seed=config["seed"])
+        agent._done = config["done"]
+        weights = load_file(folder / "weights.safetensors")
+        agent._totals, agent._counts = weights["totals"], weights["counts"]
+        return agent
+
+    def _choices(self, prompts: IntArray) -> IntArray:
+        """Sentences of combinations (...). Shape: (..., A)."""
+        return np.stack(np.unravel_index(prompts, self.spec.action_sizes), axis=-1)

@@ -3,5 +3,11 @@
 from rpp_env.recommenders.base import Recommender
 from rpp_env.recommenders.cached import MemoryCachedRecommender
 from rpp_env.recommenders.likelihood import LikelihoodRecommender
+from rpp_env.recommenders.recorded import RecordedRecommender
 
-__all__ = ["LikelihoodRecommender", "MemoryCachedRecommender", "Recommender"]
+__all__ = [
+    "LikelihoodRecommender",
+    "MemoryCachedRecommender",
+    "Recommender",
+    "RecordedRecommender",
+]

@@ -1,0 +1,19 @@
+"""Recordings: every prompt's ranking known, so that an environment is exact, offline and fast."""
+
+from rpp_env.recordings.load import (
+    DEFAULT_RECORDING,
+    known_recordings,
+    load_recording,
+    recorded_mdp,
+)
+from rpp_env.recordings.recorder import record
+from rpp_env.recordings.recording import Recording
+
+__all__ = [
+    "DEFAULT_RECORDING",
+    "Recording",
+    "known_recordings",
+    "load_recording",
+    "record",
+    "recorded_mdp",
+]

@@ -1,0 +1,80 @@
+"""The environment of a recording with the LLM itself in place of the table."""
+
+from pathlib import Path
+
+from rpp_env.data import Interactions
+from rpp_env.errors import RecordingError
+from rpp_env.llm.load import load_llm
+from rpp_env.make import load_data
+from rpp_env.mdp import PromptMDP
+from rpp_env.observations.encoder import ObservationEncoder
+from rpp_env.prompts import PromptRenderer
+from rpp_env.recommenders import LikelihoodRecommender, MemoryCachedRecommender
+from rpp_env.recordings.load import DEFAULT_RECORDING, load_recording
+from rpp_env.recordings.recording import Recording
+
+
+def live_mdp(
+    recording: str | Path | Recording = DEFAULT_RECORDING,
+    *,
+    data: str | Path | Interactions | None = None,
+    llm: str | None = None,
+    horizon: int = 15,
+    reward_k: int = 10,
+    progress: bool = True,
+) -> PromptMDP:
+    """Makes the dynamics with the recording's instances and embeddings, ranked by an LLM now.
+
+    A policy learned on a recording is evaluated here as it stands: what it sees is the same, and
+    only the rankings are new.
+
+    Args:
+        recording: Name of one that ships, a file, or a recording.
+        data: The data set that the recording was made of, for the titles; by default the one that
+            it names.
+        llm: ``backend:model``; by default the recorded one with weights of the recorded type.
+        horizon: Steps of an episode.
+        reward_k: Cut-off of the NDCG that is the reward.
+        progress: Whether to show progress bars.
+
+    Raises:
+        RecordingError: There is no such recording, or `data` is not what it was made of.
+        RppError: The data set or the LLM cannot be had; the message says what to do.
+    """
+    if not isinstance(recording, Recording):
+        recording = load_recording(recording)
+    try:
+        about_data, about_llm = dict(recording.about["data"]), dict(recording.about["llm"])
+        name, fingerprint, seed = (about_data[key] for key in ("name", "fingerprint", "seed"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordingError(
+            f"recording {recording.name!r} does not say what data and LLM it was made with "
+            f"({error!r}); those that 'rpp record' writes do"
+        ) from error
+    source = data if data is not None else name
+    if not isinstance(source, Interactions):
+        source = load_data(source, progress=progress)
+    if source.fingerprint() != fingerprint:
+        raise RecordingError(
+            f"data={source.name!r} is not the data set that recording {recording.name!r} was made "
+            "of; pass data= the one it was made of"
+        )
+    if llm is None:
+        model = load_llm(str(about_llm.get("name")), dtype=about_llm.get("dtype"))
+    else:
+        model = load_llm(llm)
+    return PromptMDP(
+        instances=recording.instances,
+        renderer=PromptRenderer(
+            catalog=recording.catalog, instances=recording.instances, titles=source.titles
+        ),
+        recommender=MemoryCachedRecommender(LikelihoodRecommender(model, seed=seed)),
+        encoder=ObservationEncoder(
+            instances=recording.instances,
+            embeddings=recording.embeddings,
+            sentences=recording.sentences,
+            horizon=horizon,
+        ),
+        horizon=horizon,
+        reward_k=reward_k,
+    )

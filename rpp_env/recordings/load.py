@@ -1,0 +1,94 @@
+"""From the name of a recording to the environment's dynamics."""
+
+from collections.abc import Collection, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from rpp_env.errors import RecordingError, did_you_mean
+from rpp_env.mdp import PromptMDP
+from rpp_env.observations.encoder import ObservationEncoder
+from rpp_env.prompts import PromptRenderer
+from rpp_env.recommenders import RecordedRecommender
+from rpp_env.recordings.recording import Recording
+
+DEFAULT_RECORDING: Final = "ml-100k-smollm2-135m"
+
+
+def known_recordings() -> tuple[str, ...]:
+    """Names of the recordings that ship with rpp-env."""
+    return tuple(sorted(path.stem for path in _shipped().glob("*.npz")))
+
+
+def load_recording(name_or_path: str | Path = DEFAULT_RECORDING) -> Recording:
+    """Reads a recording that ships with rpp-env, or a file that ``rpp record`` wrote.
+
+    Raises:
+        RecordingError: There is no such recording, or it is damaged.
+    """
+    name = str(name_or_path)
+    if name in known_recordings():
+        return Recording.load(_shipped() / f"{name}.npz")
+    path = Path(name)
+    if not path.is_file():
+        raise RecordingError(
+            f"recording={name!r} is neither a file nor a recording of rpp-env. "
+            f"{did_you_mean(name, known_recordings())}"
+        )
+    return Recording.load(path)
+
+
+def recorded_mdp(
+    recording: str | Path | Recording = DEFAULT_RECORDING,
+    *,
+    horizon: int = 15,
+    reward_k: int = 10,
+    hide: Collection[str] = (),
+    keep: Mapping[str, Sequence[int]] | None = None,
+) -> PromptMDP:
+    """Makes the environment's dynamics out of a recording: no LLM, no download.
+
+    Prompts can be rendered, but with the items' ids where titles would be: recordings hold none.
+
+    Args:
+        recording: Name of one that ships, a file, or a recording.
+        horizon: Steps of an episode.
+        reward_k: Cut-off of the NDCG that is the reward.
+        hide: Parts of the observation that are left zero, such as ``affinities``.
+        keep: For some patterns the sentences that may be chosen; by default all.
+
+    Raises:
+        RecordingError: There is no such recording, or it is damaged.
+        ValueError: An argument is out of its range.
+    """
+    if not isinstance(recording, Recording):
+        recording = load_recording(recording)
+    if keep:
+        recording = recording.keep(keep)
+    return PromptMDP(
+        instances=recording.instances,
+        renderer=PromptRenderer(
+            catalog=recording.catalog,
+            instances=recording.instances,
+            titles=tuple(f"item {token}" for token in recording.item_tokens),
+        ),
+        recommender=RecordedRecommender(
+            num_choices=recording.num_choices,
+            rankings=recording.rankings,
+            scores=recording.scores,
+            num_recognised=recording.num_recognised,
+        ),
+        encoder=ObservationEncoder(
+            instances=recording.instances,
+            embeddings=recording.embeddings,
+            sentences=recording.sentences,
+            horizon=horizon,
+            hide=hide,
+        ),
+        horizon=horizon,
+        reward_k=reward_k,
+    )
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("rpp_env.recordings") / "shipped"))

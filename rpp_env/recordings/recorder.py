@@ -1,0 +1,224 @@
+"""Records a recommender's rankings for every (instance, choices), block by block.
+
+Each block is a file of its own, written whole, so that an interruption loses the blocks under way
+and nothing else; several processes may record into one folder, each block being done by one.
+"""
+
+import itertools
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rpp_env.errors import RecordingError
+from rpp_env.mdp import PromptMDP
+from rpp_env.prompts.catalog_file import catalog_text
+from rpp_env.recordings.recording import Recording
+from rpp_env.types import IntArray, PromptBatch
+
+_WAIT_SECONDS = 1.0
+_MOST_CANDIDATES = 255  # they are kept in bytes
+
+
+def record(
+    mdp: PromptMDP,
+    out: Path,
+    *,
+    about: Mapping[str, Any],
+    item_tokens: tuple[str, ...],
+    num_instances: int | None = None,
+    block_size: int = 8,
+    seed: int = 0,
+    progress: bool = True,
+) -> Recording:
+    """Ranks every combination of sentences for every instance, and writes one recording.
+
+    Called again after an interruption it goes on where it stopped, and the file is the same bit
+    for bit. Called by several processes at once with the same arguments, they share the work.
+
+    Args:
+        mdp: Its instances, catalog, encoder and recommender are recorded.
+        out: The file to write, ``NAME.npz``. Blocks are kept in ``NAME.blocks`` until it is there.
+        about: What a reader should know: data set, LLM, strategy, versions, licences.
+        item_tokens: Ids of the items in the data set.
+        num_instances: How many, drawn with `seed` among all; by default all of them.
+        block_size: Instances a block.
+        seed: Of the drawn instances.
+        progress: Whether to show a progress bar with the time left.
+
+    Raises:
+        ValueError: An argument is out of its range, the catalog's mode is ``add``, in which a
+            prompt depends on the ones before it, or the catalog cannot be written as YAML.
+        RecordingError: `out` exists, or its blocks are those of another recording.
+    """
+    ids = _chosen(mdp, num_instances, seed)
+    if block_size < 1:
+        raise ValueError(f"block_size={block_size} must be 1 or more")
+    if mdp.catalog.history_mode != "set":
+        raise ValueError(
+            f"catalog {mdp.catalog.name!r} adds to the history: a prompt depends on the ones "
+            "before it, and cannot be recorded; use a catalog of mode 'set'"
+        )
+    if mdp.instances.num_candidates > _MOST_CANDIDATES:
+        raise ValueError(
+            f"the MDP has {mdp.instances.num_candidates} candidates an instance; a recording has "
+            f"at most {_MOST_CANDIDATES}"
+        )
+    check_out(out)
+    blocks = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
+    folder = out.with_suffix(".blocks")
+    catalog_text(mdp.catalog)  # raises now rather than when all is ranked
+    _claim(
+        folder, {"mdp": mdp.fingerprint(), "about": about, "block_size": block_size, "seed": seed}
+    )
+    # The last block may be a short one, and another with more instances.
+    files = [folder / f"{number:05d}-{len(block)}.npz" for number, block in enumerate(blocks)]
+    _record_blocks(mdp, blocks, files, out, progress=progress)
+    try:
+        recording = _assemble(mdp, out.stem, ids, files, about=about, item_tokens=item_tokens)
+        recording.save(out)
+    except RecordingError:
+        if not out.exists():
+            raise
+        recording = Recording.load(out)  # another process was faster, and has removed the blocks
+    shutil.rmtree(folder, ignore_errors=True)
+    return recording
+
+
+def check_out(out: Path) -> None:
+    """Raises what `record` raises when it cannot write to `out`."""
+    if out.suffix != ".npz" or not out.parent.is_dir():
+        raise ValueError(f"out={str(out)!r} must be a file NAME.npz in a folder that exists")
+    if out.exists():
+        raise RecordingError(f"out={str(out)!r} exists already; remove it to record it again")
+
+
+def every_choice(num_choices: tuple[int, ...]) -> IntArray:
+    """All combinations of choices in C order. Shape: (K, 4)."""
+    return np.array(list(itertools.product(*map(range, num_choices))))
+
+
+def every_prompt(mdp: PromptMDP, instance_ids: IntArray) -> PromptBatch:
+    """All prompts of these instances, instance by instance; K each."""
+    choices = every_choice(mdp.catalog.num_choices)
+    state = mdp.initial(np.repeat(instance_ids, len(choices)))
+    return mdp.prompts(state, np.tile(choices, (len(instance_ids), 1)))
+
+
+def _chosen(mdp: PromptMDP, num_instances: int | None, seed: int) -> IntArray:
+    available = len(mdp.instances)
+    if num_instances is None:
+        num_instances = available
+    if not 1 <= num_instances <= available:
+        raise ValueError(f"num_instances={num_instances} must be from 1 to {available}")
+    # Blocks follow the permutation, so that fewer instances are a beginning of more.
+    return np.random.default_rng((seed, 3)).permutation(available)[:num_instances]
+
+
+def _claim(folder: Path, made_of: Mapping[str, Any]) -> None:
+    from filelock import FileLock
+
+    text = json.dumps(made_of, sort_keys=True)
+    folder.mkdir(exist_ok=True)
+    path = folder / "made_of.json"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            staging = folder / f"made_of.{os.getpid()}.partial"
+            staging.write_text(text, "utf-8")
+            staging.replace(path)
+        elif path.read_text("utf-8") != text:
+            raise RecordingError(
+                f"{folder} holds the blocks of another recording (other instances, sentences, LLM "
+                "or options); delete it, or record to another file"
+            )
+
+
+def _record_blocks(
+    mdp: PromptMDP, blocks: list[IntArray], files: list[Path], out: Path, *, progress: bool
+) -> None:
+    """Makes the blocks that are not there, and waits for those that other processes make.
+
+    `out` is there as soon as another process has them all.
+    """
+    from filelock import FileLock, Timeout
+    from tqdm import tqdm
+
+    def done(number: int) -> bool:
+        return files[number].exists() or out.exists()
+
+    with tqdm(
+        total=sum(map(len, blocks)), desc="record", unit="instance", disable=not progress
+    ) as bar:
+        waiting = list(range(len(blocks)))
+        while waiting:
+            for number in list(waiting):
+                if not done(number):
+                    lock = FileLock(files[number].with_suffix(".lock"))
+                    try:
+                        lock.acquire(timeout=0)
+                    except Timeout:
+                        continue  # another process has it
+                    with lock:
+                        if not done(number):
+                            _record_block(mdp, blocks[number], files[number])
+                waiting.remove(number)
+                bar.update(len(blocks[number]))
+            if waiting:
+                time.sleep(_WAIT_SECONDS)
+
+
+def _record_block(mdp: PromptMDP, instance_ids: IntArray, path: Path) -> None:
+    ranked = mdp.recommender.rank(every_prompt(mdp, instance_ids))
+    shape = (len(instance_ids), -1, mdp.instances.num_candidates)
+    staging = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
+    np.savez(
+        staging,
+        rankings=ranked.rankings.reshape(shape).astype(np.uint8),
+        scores=ranked.scores.reshape(shape).astype(np.float16),
+        num_recognised=ranked.num_recognised.reshape(len(instance_ids), -1).astype(np.uint8),
+    )
+    staging.replace(path)
+
+
+def _assemble(
+    mdp: PromptMDP,
+    name: str,
+    ids: IntArray,
+    files: list[Path],
+    *,
+    about: Mapping[str, Any],
+    item_tokens: tuple[str, ...],
+) -> Recording:
+    parts = [_read_block(path) for path in files]
+    order = np.argsort(ids)  # back to the order of the instances: by user, then time
+    rankings, scores, num_recognised = (
+        np.concatenate([part[key] for part in parts])[order]
+        for key in ("rankings", "scores", "num_recognised")
+    )
+    return Recording(
+        name=name,
+        catalog=mdp.catalog,
+        instances=mdp.instances.select(ids[order]),
+        embeddings=mdp.encoder.embeddings,
+        sentences=tuple(mdp.encoder.sentences),
+        item_tokens=item_tokens,
+        rankings=rankings,
+        scores=scores,
+        num_recognised=num_recognised,
+        about=about,
+    )
+
+
+def _read_block(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            return {key: saved[key] for key in ("rankings", "scores", "num_recognised")}
+    except Exception as error:  # whatever a damaged archive raises; see `Recording.load`
+        raise RecordingError(
+            f"{path} is damaged: {error!r}; delete it and record again, the others are kept"
+        ) from error

@@ -1,4 +1,5 @@
-# make train: install, fetch data and model, train, evaluate.   make test: install, run the tests.
+# make train: install, train on the recording, evaluate there and with the LLM.
+# make test: install, run the tests.
 PYTHON ?= python3
 RUN ?= runs/movies
 BIN := .venv/bin
@@ -12,6 +13,7 @@ train: .venv/installed
 		$(BIN)/rpp train --out $(RUN); \
 	fi
 	$(BIN)/rpp evaluate $(RUN)
+	$(BIN)/rpp evaluate $(RUN) --live
 
 test: .venv/installed
 	$(BIN)/rpp fetch --all

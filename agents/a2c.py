@@ -6,10 +6,10 @@ the paper takes one gradient step a transition, this reuses each rollout for a f
 clipped importance ratio (PPO, arXiv 1707.06347), since LLM calls are the scarce thing;
 ``update_epochs=1`` with one minibatch is plain advantage actor-critic.
 
-The critic has two outputs: V(s), the expected discounted return that follows s, and an estimate of
-the reward of the ranking that s shows. What `values` returns, and what the critic rule of the
-evaluation goes by, is r(s) + gamma * V(s), the value of a state with its own reward. V alone would
-rate what comes next, not the ranking at hand.
+The critic has two outputs: V(s), the expected discounted return that follows s, of which the
+actors' advantages are made, and r(s), the reward of the ranking that s shows. What `values`
+returns, and what the critic rule of the evaluation goes by, is r(s): the ranking that is kept is
+the one at hand, and nothing follows it. V would rate what comes next.
 """
 
 from collections.abc import Mapping
@@ -43,9 +43,9 @@ class A2CAgent(ActorCritic):
     config_class: ClassVar[type[ActorCriticConfig]] = A2CConfig
 
     def values(self, state: FloatArray) -> FloatArray:
-        """r(s) + gamma * V(s), both as the critic estimates them; see `Agent`."""
-        rewards, following = self._criticise(state)
-        return rewards + self.config.gamma * following
+        """r(s), the reward of the ranking that each state shows; see `Agent`."""
+        rewards, _ = self._criticise(state)
+        return rewards
 
     def _make_critic(self) -> nn.Module:
         return ObservationNetwork(

@@ -32,23 +32,23 @@ class ActorCriticConfig:
 
     actor_learning_rate: float = 3e-4
     """Step size of Adam for the actors."""
-    critic_learning_rate: float = 5e-4
+    critic_learning_rate: float = 1e-3
     """Step size of Adam for the critic."""
     gamma: float = 0.8
     """Discount. The paper has 0.95; with few LLM calls a shorter horizon is estimated better."""
     gae_lambda: float = 0.95
     """Between TD(0) errors (0) and Monte Carlo returns (1)."""
-    ent_coef: float = 0.01
-    """Weight of the entropy bonus."""
+    ent_coef: float = 0.1
+    """Weight of the entropy bonus. High, since trying much within an episode is what pays."""
     clip_coef: float = 0.2
     """How far the importance ratio may leave 1."""
     max_grad_norm: float = 0.5
     """Gradients of each network are scaled down to this norm."""
-    update_epochs: int = 4
-    """Passes over each rollout."""
+    update_epochs: int = 1
+    """Passes over each rollout. More of them overfit the train users sooner."""
     num_minibatches: int = 4
     """Gradient steps a pass."""
-    hidden: int = 64
+    hidden: int = 32
     """Width of hidden layers and GRUs."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW) of all networks."""

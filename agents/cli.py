@@ -1,4 +1,4 @@
-"""The command ``rpp``: fetch, train, evaluate, show."""
+"""The command ``rpp``: fetch, train, evaluate, show, benchmark, record, catalog."""
 
 import json
 import logging
@@ -13,6 +13,9 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from rpp_agents.benchmark import Benchmark
+from rpp_agents.catalog_command import Catalog
+from rpp_agents.record_command import Record
 from rpp_agents.train import TrainConfig
 from rpp_env.errors import RppError
 
@@ -84,11 +87,13 @@ class Evaluate:
     split: str = "test"
     """Whose users: test, validation or train."""
     users: int | None = None
-    """How many of them, drawn with the seed; 0 for all, by default 40 or all if they are fewer."""
+    """How many of them, drawn with the seed; 0 for all, by default 40 (all on a recording)."""
     seed: int = 0
     """Of the users drawn, the random policy and the bootstrap."""
     oracle: bool = False
     """Rank with every combination of sentences too (hundreds of LLM calls a user)."""
+    live: bool = False
+    """Let the LLM of a recording rank anew, instead of its recorded rankings."""
     json: bool = False
     """Print JSON for machines instead of the table."""
     svg: Path | None = None
@@ -102,7 +107,12 @@ class Evaluate:
         if self.svg is not None and not self.svg.parent.is_dir():
             raise ValueError(f"svg={self.svg}: there is no folder {self.svg.parent}")
         scoreboard = evaluate_run(
-            self.run, split=self.split, users=self.users, seed=self.seed, oracle=self.oracle
+            self.run,
+            split=self.split,
+            users=self.users,
+            seed=self.seed,
+            oracle=self.oracle,
+            live=self.live,
         )
         if self.json:
             sys.stdout.write(json.dumps(scoreboard.to_json()) + "\n")
@@ -122,13 +132,15 @@ class Show:
     """Which user, counted within the split."""
     split: str = "test"
     """Whose users: test, validation or train."""
+    live: bool = False
+    """Let the LLM of a recording rank anew, which also shows titles in place of items' ids."""
 
     def __call__(self, console: Console) -> None:
         """Runs the command."""
         from rpp_agents.report import episode
         from rpp_agents.scoreboard import evaluation_instances, opened
 
-        with opened(self.run) as (mdp, agent, _):
+        with opened(self.run, live=self.live) as (mdp, agent, _):
             ids = evaluation_instances(mdp, split=self.split, users=0)
             if not 0 <= self.user < len(ids):
                 raise ValueError(
@@ -146,6 +158,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     backend, colon, model = config.llm.partition(":")
     return replace(
         config,
+        recording=absolute(config.recording),
         data=absolute(config.data),
         catalog=absolute(config.catalog),
         llm=f"{backend}{colon}{absolute(model)}" if model else config.llm,
@@ -157,6 +170,9 @@ COMMANDS: dict[str, Callable[..., Callable[[Console], None]]] = {
     "train": Train,
     "evaluate": Evaluate,
     "show": Show,
+    "benchmark": Benchmark,
+    "record": Record,
+    "catalog": Catalog,
 }
 
 

@@ -44,8 +44,8 @@ class QMIXConfig:
     """Discount. What a prompt does shows at once, and Q is the more exact the nearer it looks."""
     epsilon_start: float = 1.0
     """Share of an agent's choices that are random before it has learned."""
-    epsilon_end: float = 0.05
-    """Share that stays random, in evaluation too."""
+    epsilon_end: float = 0.25
+    """Share that stays random, in evaluation too: trying much within an episode is what pays."""
     decay_iterations: int = 6
     """Rollouts over which the share falls, linearly."""
     buffer_episodes: int = 500
@@ -58,7 +58,7 @@ class QMIXConfig:
     """How far the target networks move towards the online ones with each gradient step."""
     max_grad_norm: float = 10.0
     """Gradients are scaled down to this norm."""
-    hidden: int = 64
+    hidden: int = 32
     """Width of hidden layers and GRUs."""
     mixing_hidden: int = 32
     """Width of the mixing network."""

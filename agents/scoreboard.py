@@ -22,8 +22,9 @@ from rpp_agents.random_agent import RandomAgent
 from rpp_agents.registry import load_agent
 from rpp_agents.statistics import Interval, bootstrap_mean
 from rpp_agents.train import TrainConfig, config_from_json, load_rankings, save_rankings
-from rpp_env import PromptMDP
+from rpp_env import PromptMDP, live_mdp
 from rpp_env.errors import RunError
+from rpp_env.recommenders import RecordedRecommender
 from rpp_env.recommenders.likelihood import order_by_score
 from rpp_env.rewards import chance_ndcg_at_k, ndcg_of_ranks, target_ranks
 from rpp_env.spaces import split_instances, step_metrics
@@ -68,6 +69,7 @@ def evaluate_run(
     users: int | None = None,
     seed: int = 0,
     oracle: bool = False,
+    live: bool = False,
     mdp: PromptMDP | None = None,
 ) -> Scoreboard:
     """Evaluates a run's agent and the baselines on the same users.
@@ -75,10 +77,13 @@ def evaluate_run(
     Args:
         folder: Run folder.
         split: Whose users.
-        users: How many of them, drawn with `seed`; 0 for all, None for 40 or all if they are fewer.
+        users: How many of them, drawn with `seed`; 0 for all. None for all on a recording and 40,
+            or all if they are fewer, with a live LLM.
         seed: Seed of the drawn users, of the random policy and of the bootstrap. The trained
             policy goes on sampling from where its training ended, each time alike.
-        oracle: Whether to rank with every combination of sentences too, which is dear.
+        oracle: Whether to rank with every combination of sentences too, which is dear with a live
+            LLM; on a recording it is done always.
+        live: Whether the LLM of a recording ranks anew, instead of its recorded rankings.
         mdp: The environment, if it is made already.
 
     Raises:
@@ -87,7 +92,9 @@ def evaluate_run(
     """
     if seed < 0:
         raise ValueError(f"seed={seed} must not be negative")
-    with opened(folder, mdp=mdp) as (mdp, agent, fixed):
+    with opened(folder, live=live, mdp=mdp) as (mdp, agent, fixed):
+        if isinstance(mdp.recommender, RecordedRecommender):
+            users, oracle = 0 if users is None else users, True
         if oracle and mdp.catalog.history_mode == "add":
             raise ValueError(
                 f"oracle={oracle}: with catalog {mdp.catalog.name!r} a prompt depends on the ones "
@@ -107,13 +114,19 @@ def evaluate_run(
 
 @contextlib.contextmanager
 def opened(
-    folder: Path, *, mdp: PromptMDP | None = None
+    folder: Path, *, live: bool = False, mdp: PromptMDP | None = None
 ) -> Iterator[tuple[PromptMDP, Agent, Agent | None]]:
     """Opens a finished run: its environment, its agent, and its best fixed prompt if it sought one.
 
     Rankings that are known already are not asked for again, and new ones are kept.
 
+    Args:
+        folder: Run folder.
+        live: Whether the LLM of a recording ranks anew, instead of its recorded rankings.
+        mdp: The environment that the run was trained in, if it is made already.
+
     Raises:
+        ValueError: `live` is set for a run that was not trained on a recording.
         RunError: The folder holds no run that was trained to its end, or its data have changed.
     """
     config = config_from_json(runs.read_config(folder))
@@ -121,6 +134,10 @@ def opened(
     fixed = _load_finished(folder, runs.FIXED, config) if config.search_fixed else None
     mdp = mdp or config.make_mdp()
     runs.check_made_of(folder, mdp.fingerprint())
+    if live:
+        if config.live:
+            raise ValueError(f"live={live}: {folder} was trained with a live LLM already")
+        mdp = live_mdp(config.recording, horizon=config.horizon)
     with runs.exclusively(folder):
         load_rankings(mdp, folder)
         try:
@@ -160,8 +177,10 @@ def _rows(
     oracle: bool,
 ) -> list[Row]:
     random = RandomAgent(agent.spec, seed=seed + 1)
-    random_play = play(mdp, random, ids, label="random policy")
-    policy_play = play(mdp, agent, ids, explore=agent.explores_in_evaluation, label="policy")
+    num_envs = 256 if isinstance(mdp.recommender, RecordedRecommender) else 16
+    random_play = play(mdp, random, ids, num_envs=num_envs, label="random policy")
+    explore = agent.explores_in_evaluation
+    policy_play = play(mdp, agent, ids, num_envs=num_envs, explore=explore, label="policy")
     # (name, note, ranks of the targets, what they were played in)
     found: list[tuple[str, str, IntArray, Episodes | None]] = [
         ("random policy, last step", "", random_play.by_last_step(), random_play),

@@ -12,10 +12,16 @@ from tqdm import tqdm
 
 from rpp_agents import runs
 from rpp_agents.a2c import A2CConfig
+from rpp_agents.affinity import AffinityConfig
 from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.checks import check_count
+from rpp_agents.enumerate_agent import EnumerateConfig
 from rpp_agents.evaluate import play_once
 from rpp_agents.fixed import FixedAgent, FixedConfig
+from rpp_agents.ippo import IPPOConfig
+from rpp_agents.linucb import LinUCBConfig
+from rpp_agents.mappo import MAPPOConfig
+from rpp_agents.qmix import QMIXConfig
 from rpp_agents.random_agent import RandomConfig
 from rpp_agents.registry import AGENTS, agent_from_config, agent_name, load_agent
 from rpp_env import PromptMDP, RPPVectorParallelEnv, make_mdp
@@ -23,37 +29,50 @@ from rpp_env.errors import RunError
 from rpp_env.llm.load import DEFAULT_LLM
 from rpp_env.make import DEFAULT_CATALOG, DEFAULT_DATA
 from rpp_env.recommenders import MemoryCachedRecommender
+from rpp_env.recordings import DEFAULT_RECORDING, recorded_mdp
 from rpp_env.spaces import split_instances
 from rpp_env.types import IntArray
 
 # The annotations name the agents on the command line: rpp train agent:a2c --agent.ent-coef 0.02
 AgentConfig = (
     Annotated[A2CConfig, tyro.conf.subcommand("a2c")]
+    | Annotated[AffinityConfig, tyro.conf.subcommand("affinity")]
+    | Annotated[EnumerateConfig, tyro.conf.subcommand("enumerate")]
     | Annotated[FixedConfig, tyro.conf.subcommand("fixed")]
+    | Annotated[IPPOConfig, tyro.conf.subcommand("ippo")]
+    | Annotated[LinUCBConfig, tyro.conf.subcommand("linucb")]
+    | Annotated[MAPPOConfig, tyro.conf.subcommand("mappo")]
+    | Annotated[QMIXConfig, tyro.conf.subcommand("qmix")]
     | Annotated[RandomConfig, tyro.conf.subcommand("random")]
 )
+
+_LIVE = ("data", "catalog", "llm", "num_candidates", "targets_per_user")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """What `train` does."""
 
+    recording: str = DEFAULT_RECORDING
+    """Recording to train on, a name or a file."""
+    live: bool = False
+    """Ask a live LLM instead of a recording; the options that say Live are for this."""
     data: str = DEFAULT_DATA
-    """ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
+    """Live: ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
     catalog: str = DEFAULT_CATALOG
-    """Name of a catalog of rpp-env, or a YAML file."""
+    """Live: name of a catalog of rpp-env, or a YAML file."""
     llm: str = DEFAULT_LLM
-    """backend:model, as in transformers:PATH."""
-    iterations: int = 6
-    """Rollouts to learn from."""
-    num_envs: int = 16
+    """Live: backend:model, as in transformers:PATH."""
+    num_candidates: int = 10
+    """Live: candidates of an instance, the target included."""
+    targets_per_user: int = 1
+    """Live: instances of a user, the last items of the sequence, each with the history before."""
+    iterations: int = 60
+    """Rollouts to learn from; fewer for a live LLM, which ranks 4 prompts a second on two cores."""
+    num_envs: int = 64
     """Episodes a rollout, on as many train instances, as long as there are enough."""
     horizon: int = 15
     """Steps of an episode, each one LLM call at most."""
-    num_candidates: int = 10
-    """Candidates of an instance, the target included."""
-    targets_per_user: int = 1
-    """Instances of a user: the last items of the sequence, each with the history before it."""
     search_fixed: bool = True
     """Whether to look for the best fixed prompt too, with as many prompts on the same users."""
     seed: int = 0
@@ -66,9 +85,19 @@ class TrainConfig:
         check_count(self, 1, *options)
         check_count(self, 2, "num_candidates")
         check_count(self, 0, "seed")
+        for name in ("recording",) if self.live else _LIVE:
+            value = getattr(self, name)
+            if value != TrainConfig.__dataclass_fields__[name].default:
+                raise ValueError(
+                    f"{name}={value!r} is for training on a recording; leave out live"
+                    if self.live
+                    else f"{name}={value!r} is for a live LLM; add live"
+                )
 
     def make_mdp(self) -> PromptMDP:
         """The environment that this configuration describes."""
+        if not self.live:
+            return recorded_mdp(self.recording, horizon=self.horizon)
         return make_mdp(
             data=self.data,
             catalog=self.catalog,

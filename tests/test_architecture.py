@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "parallel_env": BOTTOM | {"rewards", "mdp", "vector_parallel_env"},
     "toy": BOTTOM | {"prompts", "recommenders", "observations", "mdp"},
     "make": BOTTOM | {"assets", "data", "prompts", "llm", "recommenders", "observations", "mdp"},
+    "recordings": BOTTOM
+    | {"data", "prompts", "llm", "recommenders", "observations", "mdp", "make"},
 }
 VIEWS = {"parallel_env", "vector_parallel_env"}
 # What comes with an extra; the core needs numpy, gymnasium, pettingzoo and pyyaml alone.

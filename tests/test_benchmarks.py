@@ -8,7 +8,10 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 # Options that make a benchmark short.
-ARGUMENTS = {"scoring.py": ["--prompts", "2"]}
+ARGUMENTS = {
+    "scoring.py": ["--prompts", "2"],
+    "throughput.py": ["--batches", "1", "64", "--steps", "2000", "--rounds", "1"],
+}
 
 
 @pytest.mark.live
@@ -26,6 +29,9 @@ def test_it_runs_and_ends_in_one_line_of_json(name, tmp_path):
     assert result["command"].startswith(f"python benchmarks/{name}")
     if name == "scoring.py":
         assert result["max_abs_diff"] <= 1e-4
+    if name == "throughput.py":
+        assert result["best_batch"] == 64
+        assert 0 < result["training_environment_share"] < 1
 
 
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").glob("*.json")))

@@ -26,10 +26,12 @@ def test_fetch_lists_what_there_is(capsys, tmp_path, monkeypatch):
         (["evaluate", "nowhere"], "nowhere holds no run"),
         (["show", "nowhere"], "nowhere holds no run"),
         (["train", "--resume", "nowhere"], "nowhere holds no run"),
-        (["train", "--out", "run", "--data", "no-such-folder"], "no-such-folder"),
-        (["train", "--out", "run", "--catalog", "movie"], "Did you mean 'movies'"),
-        (["train", "--out", "run", "--llm", "vlm:x"], "no backend 'vlm'"),
-        (["train", "--out", "run", "--llm", "smollm2"], "backend:model"),
+        (["train", "--out", "run", "--live", "--data", "no-such-folder"], "no-such-folder"),
+        (["train", "--out", "run", "--live", "--catalog", "movie"], "Did you mean 'movies'"),
+        (["train", "--out", "run", "--live", "--llm", "vlm:x"], "no backend 'vlm'"),
+        (["train", "--out", "run", "--live", "--llm", "smollm2"], "backend:model"),
+        (["train", "--out", "run", "--recording", "ml-10k"], "ml-10k"),
+        (["record", "--out", "file"], "NAME.npz"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -50,6 +52,22 @@ def test_a_bad_number_is_named(caplog, capsys, tmp_path, monkeypatch):
     assert status
     assert "iterations=0" in caplog.text + "".join(capsys.readouterr())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--llm", "transformers:x"], "llm='transformers:x' is for a live LLM; add live"),
+        (["--live", "--recording", "x"], "recording='x' is for training on a recording"),
+    ],
+)
+def test_options_of_the_other_kind_of_training_are_named(arguments, message, capsys, caplog):
+    try:
+        status = cli.main(["train", *arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status
+    assert message in " ".join((caplog.text + "".join(capsys.readouterr())).split())
 
 
 def test_resume_takes_no_other_option(caplog):

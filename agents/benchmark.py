@@ -6,19 +6,19 @@ leaderboard.*    the table as JSON and Markdown, and pictures; ablation.* likewi
 
 import importlib.metadata
 import json
-import os
 import platform
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from loky import ProcessPoolExecutor
+from loky import ProcessPoolExecutor, cpu_count
 from rich.console import Console
 from tqdm import tqdm
 
@@ -37,7 +37,6 @@ from rpp_env.types import PATTERNS
 ABLATED = "a2c"
 SHORTER_HORIZONS = (1, 2, 5)
 _PACKAGES = ("rpp-env", "numpy", "torch")
-# With the agents and seeds, all that decides the result.
 _OPTIONS = ("recording", "iterations", "num_envs", "horizon", "measurements")
 # Threads of one process gain nothing where there is a process a core.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -53,7 +52,7 @@ class Benchmark:
     """Name of a recording of rpp-env, or a file that `rpp record` wrote."""
     study: Study = "leaderboard"
     """leaderboard compares agents; ablation leaves parts of the problem out for one agent."""
-    agents: tuple[str, ...] = ()
+    agents: tuple[str, ...] | None = None
     """Which agents; by default all that ship, and a2c for an ablation."""
     seeds: int = 10
     """Runs of each agent, from seeds 0, 1, ..."""
@@ -77,13 +76,16 @@ class Benchmark:
             check_count(self, 1, "jobs")
         if self.study not in get_args(Study):
             raise ValueError(f"study={self.study!r}. {did_you_mean(self.study, get_args(Study))}")
-        for name in self.agents:
+        agents = self.compared
+        if not agents:
+            raise ValueError("agents: name one at least, or leave the option out for all of them")
+        for name in agents:
             if name not in AGENTS:
                 raise ValueError(f"agents: {name!r} is none. {did_you_mean(name, AGENTS)}")
-        if len(set(self.agents)) < len(self.agents):
-            raise ValueError(f"agents={' '.join(self.agents)}: name each of them once")
-        if self.study == "ablation" and len(self.agents) > 1:
-            raise ValueError(f"agents={' '.join(self.agents)}: an ablation is of one agent")
+        if len(set(agents)) < len(agents):
+            raise ValueError(f"agents={' '.join(agents)}: name each of them once")
+        if self.study == "ablation" and len(agents) > 1:
+            raise ValueError(f"agents={' '.join(agents)}: an ablation is of one agent")
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"out={self.folder} is a file; name a folder")
 
@@ -97,12 +99,14 @@ class Benchmark:
     @property
     def compared(self) -> tuple[str, ...]:
         """The agents that are run."""
-        return self.agents or ((ABLATED,) if self.study == "ablation" else tuple(sorted(AGENTS)))
+        if self.agents is not None:
+            return self.agents
+        return (ABLATED,) if self.study == "ablation" else tuple(sorted(AGENTS))
 
     @property
     def num_jobs(self) -> int:
         """How many processes."""
-        return len(os.sched_getaffinity(0)) if self.jobs is None else self.jobs
+        return cpu_count() if self.jobs is None else self.jobs
 
     @property
     def command(self) -> str:
@@ -167,7 +171,7 @@ def run_benchmark(config: Benchmark, make_mdp: MakeMDP) -> Leaderboard:
         study=config.study,
         command=config.command,
         commit=", ".join(sorted({commit for _, commit in loaded if commit})) or None,
-        cores=len(os.sched_getaffinity(0)),
+        cores=cpu_count(),
         versions={
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -270,6 +274,12 @@ def _finished(
         for future in as_completed(futures):
             future.result()
             yield futures[future]
+    except BrokenProcessPool as error:
+        pool.shutdown(wait=True, kill_workers=True)
+        raise RunError(
+            "a process that ran a cell died, perhaps for want of memory: use fewer jobs; finished "
+            f"cells are kept. {error}"
+        ) from error
     except BaseException:
         # Finished cells are in their files; the others would be thrown away whole.
         pool.shutdown(wait=True, kill_workers=True)

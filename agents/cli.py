@@ -156,13 +156,16 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
         return str(Path(name).absolute()) if Path(name).exists() else name
 
     backend, colon, model = config.llm.partition(":")
-    return replace(
-        config,
-        recording=absolute(config.recording),
-        data=absolute(config.data),
-        catalog=absolute(config.catalog),
-        llm=f"{backend}{colon}{absolute(model)}" if model else config.llm,
-    )
+    paths: dict[str, Any] = {
+        "recording": absolute(config.recording),
+        "data": absolute(config.data),
+        "catalog": absolute(config.catalog),
+        "llm": f"{backend}{colon}{absolute(model)}" if model else config.llm,
+    }
+    # A default is a name, whatever files of that name there are.
+    default = TrainConfig()
+    given = [name for name in paths if getattr(config, name) != getattr(default, name)]
+    return replace(config, **{name: paths[name] for name in given})
 
 
 COMMANDS: dict[str, Callable[..., Callable[[Console], None]]] = {

@@ -27,7 +27,7 @@ class EnumerateConfig:
 
 
 class EnumerateAgent:
-    """Plays all combinations in a seeded order, over and over; see the module's docstring.
+    """Plays all combinations in a seeded order, and then in another; see the module's docstring.
 
     Args:
         spec: What the environment looks like.
@@ -49,7 +49,8 @@ class EnumerateAgent:
                 f"{_MOST_PROMPTS}; use fewer sentences or another agent"
             )
         self._seed = seed
-        self._order = np.random.default_rng(seed).permutation(num_prompts)  # (K,)
+        self._num_prompts = num_prompts
+        self._order = self._permutation(0)  # (K,)
         self._done = 0
         self._planned: list[IntArray] = []
         self._totals = np.zeros(num_prompts)  # of rewards about their episode's mean
@@ -64,9 +65,14 @@ class EnumerateAgent:
 
     def plan(self, *, num_steps: int, num_envs: int) -> IntArray:
         """Fixes the next combinations in turn. Shape: (num_steps, num_envs, A)."""
-        turns = (self._done + np.arange(num_steps * num_envs)) % len(self._order)
-        self._done += len(turns)
-        actions = self._choices(self._order[turns].reshape(num_steps, num_envs))
+        first, place = divmod(self._done, self._num_prompts)
+        needed = num_steps * num_envs
+        passes = -(-(place + needed) // self._num_prompts)
+        # Each pass has an order of its own: prompts then meet all others within an episode, which
+        # is where they are compared.
+        prompts = np.concatenate([self._permutation(first + i) for i in range(passes)])
+        self._done += needed
+        actions = self._choices(prompts[place : place + needed].reshape(num_steps, num_envs))
         self._planned = list(actions)
         return actions
 
@@ -118,6 +124,10 @@ class EnumerateAgent:
         weights = load_file(folder / "weights.safetensors")
         agent._totals, agent._counts = weights["totals"], weights["counts"]
         return agent
+
+    def _permutation(self, number: int) -> IntArray:
+        """The order of all combinations in a pass. Shape: (K,)."""
+        return np.random.default_rng((self._seed, number)).permutation(self._num_prompts)
 
     def _choices(self, prompts: IntArray) -> IntArray:
         """Sentences of combinations (...). Shape: (..., A)."""

@@ -20,6 +20,7 @@ from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.evaluate import Episodes, play_once
 from rpp_agents.registry import AGENTS, load_agent, make_agent
 from rpp_agents.rollout import collect
+from rpp_agents.statistics import mean_by_user
 from rpp_agents.train import TrainConfig, training_order
 from rpp_env import PromptMDP, RPPVectorParallelEnv
 from rpp_env.rewards import ndcg_of_ranks
@@ -92,8 +93,11 @@ class _Scores:
     critic: FloatArray  # (n,)
     best_try: FloatArray  # (n,)
 
-    def means(self, rows: slice) -> tuple[float, float]:
-        return float(self.last[rows].mean()), float(self.critic[rows].mean())
+    def means(self, rows: slice, users: IntArray) -> tuple[float, float]:
+        """Means over users, under either rule."""
+        both = mean_by_user(np.stack([self.last, self.critic])[:, rows], users[rows])
+        last, critic = both.mean(axis=1).tolist()
+        return last, critic
 
 
 class _TimedEnv(RPPVectorParallelEnv):
@@ -166,7 +170,8 @@ def _train(cell: Cell, mdp: PromptMDP) -> CellResult:
         start = perf_counter()
         agent.learn(rollout)
         seconds["learning"] += perf_counter() - start
-    validation = np.array([each.means(on_validation) for each in scores])
+    users = mdp.instances.users[measured_ids]
+    validation = np.array([each.means(on_validation, users) for each in scores])
     decisive = validation[:, 0] if np.isnan(validation).any() else validation[:, 1]
     chosen = int(decisive.argmax())
     seconds |= {"environment": env.seconds, "total": perf_counter() - began}
@@ -178,7 +183,7 @@ def _train(cell: Cell, mdp: PromptMDP) -> CellResult:
         chosen=chosen,
         env_steps=(measured_at * cell.num_envs * mdp.horizon).astype(np.int64),
         validation=validation,
-        test=np.array([each.means(on_test) for each in scores]),
+        test=np.array([each.means(on_test, users) for each in scores]),
         training_ids=order,
         training_rewards=rewards,
         seconds=seconds,

@@ -13,6 +13,7 @@ from rpp_agents.statistics import (
     bootstrap_gain,
     bootstrap_iqm,
     bootstrap_scores,
+    mean_by_user,
     probability_of_improvement,
 )
 from rpp_env.types import FloatArray, IntArray
@@ -112,7 +113,7 @@ def bound_lines(bounds: Bounds, test_ids: IntArray) -> tuple[Line, ...]:
     users = bounds.users[test_ids]
 
     def of_users(scores: FloatArray) -> FloatArray:
-        return _by_user(scores[None, test_ids], users)
+        return mean_by_user(scores[None, test_ids], users)
 
     baseline = of_users(bounds.best_fixed)
     chance = np.full_like(baseline, bounds.chance)
@@ -162,17 +163,17 @@ def _row(
     results = [result for _, result in runs]
     test_ids = results[0].test_ids
     users = bounds.users[test_ids]
-    last = _by_user(_stacked(runs, "last"), users)
-    critic = None if _lacks_critic(runs) else _by_user(_stacked(runs, "critic"), users)
+    last = mean_by_user(_stacked(runs, "last"), users)
+    critic = None if _lacks_critic(runs) else mean_by_user(_stacked(runs, "critic"), users)
     scores = last if critic is None else critic
-    baseline = _by_user(bounds.best_fixed[None, test_ids], users)
+    baseline = mean_by_user(bounds.best_fixed[None, test_ids], users)
     rewards = np.stack([result.training_rewards for result in results])
     ids = np.stack([result.training_ids for result in results])
     change_last = change_critic = None
     if compared_with is not None:
-        change_last = bootstrap_gain(last, _by_user(_stacked(compared_with, "last"), users))
+        change_last = bootstrap_gain(last, mean_by_user(_stacked(compared_with, "last"), users))
         if critic is not None:
-            others = _by_user(_stacked(compared_with, "critic"), users)
+            others = mean_by_user(_stacked(compared_with, "critic"), users)
             change_critic = bootstrap_gain(critic, others)
     return Row(
         name=name,
@@ -184,7 +185,7 @@ def _row(
         change_critic=change_critic,
         gain=bootstrap_gain(scores, baseline),
         improvement=probability_of_improvement(scores, baseline),
-        best_try=float(_stacked(runs, "best_try").mean()),
+        best_try=float(mean_by_user(_stacked(runs, "best_try"), users).mean()),
         regret_to_oracle=float((bounds.oracle[ids] - rewards).mean()),
         regret_to_best_fixed=float((bounds.best_fixed[ids] - rewards).mean()),
         llm_calls=int(results[0].env_steps[-1]),
@@ -199,14 +200,6 @@ def _row(
 
 def _stacked(runs: Sequence[Run], name: str) -> FloatArray:
     return np.stack([getattr(result, name) for _, result in runs])  # (S, U)
-
-
-def _by_user(scores: FloatArray, users: IntArray) -> FloatArray:
-    """Mean of each user's instances, which are no independent draws. (S, n) to (S, U)."""
-    _, index, counts = np.unique(users, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(scores), len(counts)))
-    np.add.at(sums.T, index, scores.T)
-    return sums / counts
 
 
 def _lacks_critic(runs: Sequence[Run]) -> bool:

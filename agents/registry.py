@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from rpp_agents.a2c import A2CAgent, A2CConfig
 from rpp_agents.affinity import AffinityAgent, AffinityConfig
 from rpp_agents.base import Agent, AgentSpec
+from rpp_agents.checks import check_seed
 from rpp_agents.enumerate_agent import EnumerateAgent, EnumerateConfig
 from rpp_agents.fixed import FixedAgent, FixedConfig
 from rpp_agents.ippo import IPPOAgent, IPPOConfig
@@ -41,9 +42,9 @@ def agent_name(config: Any) -> str:
 
 def agent_from_config(config: Any, spec: AgentSpec, *, seed: int = 0) -> Agent:
     """Makes a new agent of the kind that `config` belongs to."""
-    if seed < 0:
-        raise ValueError(f"seed={seed} must not be negative")
-    agent: Agent = AGENTS[agent_name(config)][0](spec, config, seed=seed)
+    if not isinstance(spec, AgentSpec):
+        raise ValueError(f"spec={spec!r} must be an AgentSpec; AgentSpec.of(env) makes one")
+    agent: Agent = AGENTS[agent_name(config)][0](spec, config, seed=check_seed(seed))
     return agent
 
 
@@ -59,8 +60,8 @@ def make_agent(name: str, spec: AgentSpec, *, seed: int = 0, **config: Any) -> A
     Raises:
         ValueError: There is no such agent, or its config has no such field.
     """
-    if name not in AGENTS:
-        raise ValueError(f"agent={name!r}: no such agent. {did_you_mean(name, AGENTS)}")
+    if not isinstance(name, str) or name not in AGENTS:
+        raise ValueError(f"agent={name!r}: no such agent. {did_you_mean(str(name), AGENTS)}")
     try:
         settings = AGENTS[name][1](**config)
     except TypeError as error:

@@ -4,6 +4,7 @@
     checkpoint.jsonl      one line of metrics an iteration; fixed.jsonl likewise
     events.out.tfevents.* the same for TensorBoard
     rankings.npz          every ranking the LLM has given, so that none is asked for twice
+    asked.npz             on a recording: which prompts were asked for
     checkpoint/           the trained agent after the last whole iteration
     fixed/                the best fixed prompt found with as many prompts
 
@@ -26,6 +27,7 @@ from rpp_env.errors import RunError
 CHECKPOINT = "checkpoint"
 FIXED = "fixed"
 RANKINGS = "rankings.npz"
+ASKED = "asked.npz"
 _CONFIG = "config.json"
 _PROGRESS = "progress.json"
 
@@ -57,7 +59,9 @@ def require_new(folder: Path) -> None:
 
     A run that failed before its first ranking, for want of the model say, may be started over.
     """
-    if any((folder / name).exists() for name in (RANKINGS, CHECKPOINT)):
+    if (folder / RANKINGS).exists() or any(
+        find_checkpoint(folder, name) is not None for name in (CHECKPOINT, FIXED)
+    ):
         raise RunError(f"{folder} holds a run; go on with --resume, or choose another --out")
 
 

@@ -21,7 +21,7 @@ from rpp_agents.evaluate import Episodes, play
 from rpp_agents.random_agent import RandomAgent
 from rpp_agents.registry import load_agent
 from rpp_agents.statistics import Interval, bootstrap_mean
-from rpp_agents.train import TrainConfig, config_from_json, load_rankings, save_rankings
+from rpp_agents.train import TrainConfig, config_from_json, load_rankings, made_of, save_rankings
 from rpp_env import PromptMDP, live_mdp
 from rpp_env.errors import RunError
 from rpp_env.recommenders import RecordedRecommender
@@ -133,7 +133,7 @@ def opened(
     agent = _load_finished(folder, runs.CHECKPOINT, config)
     fixed = _load_finished(folder, runs.FIXED, config) if config.search_fixed else None
     mdp = mdp or config.make_mdp()
-    runs.check_made_of(folder, mdp.fingerprint())
+    runs.check_made_of(folder, made_of(mdp))
     if live:
         if config.live:
             raise ValueError(f"live={live}: {folder} was trained with a live LLM already")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rpp_env.types import FloatArray
+from rpp_env.types import FloatArray, IntArray
 
 NUM_RESAMPLES = 10_000
 NUM_CROSSED_RESAMPLES = 2_000
@@ -47,6 +47,23 @@ def bootstrap_mean(values: FloatArray, *, seed: int = 0) -> Interval:
         means[start : start + 500] = values[drawn].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(mean=float(values.mean()), low=float(low), high=float(high))
+
+
+def mean_by_user(scores: FloatArray, users: IntArray) -> FloatArray:
+    """Mean of each user's instances, which are no independent draws.
+
+    Args:
+        scores: Scores of n instances in S runs. Shape: (S, n).
+        users: Whose instances they are. Shape: (n,).
+
+    Returns:
+        Shape: (S, U), users ascending.
+    """
+    _, index, counts = np.unique(users, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(scores), len(counts)))
+    np.add.at(sums.T, index, scores.T)
+    means: FloatArray = sums / counts
+    return means
 
 
 def interquartile_mean(scores: FloatArray) -> FloatArray:

@@ -1,5 +1,6 @@
 """The main job: an agent learns to prompt a real LLM, beside a search for the best fixed prompt."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from rpp_agents import runs
 from rpp_agents.a2c import A2CConfig
 from rpp_agents.affinity import AffinityConfig
 from rpp_agents.base import Agent, AgentSpec
-from rpp_agents.checks import check_count
+from rpp_agents.checks import check_count, check_seed
 from rpp_agents.enumerate_agent import EnumerateConfig
 from rpp_agents.evaluate import play_once
 from rpp_agents.fixed import FixedAgent, FixedConfig
@@ -28,7 +29,7 @@ from rpp_env import PromptMDP, RPPVectorParallelEnv, make_mdp
 from rpp_env.errors import RunError
 from rpp_env.llm.load import DEFAULT_LLM
 from rpp_env.make import DEFAULT_CATALOG, DEFAULT_DATA
-from rpp_env.recommenders import MemoryCachedRecommender
+from rpp_env.recommenders import MemoryCachedRecommender, RecordedRecommender
 from rpp_env.recordings import DEFAULT_RECORDING, recorded_mdp
 from rpp_env.spaces import split_instances
 from rpp_env.types import IntArray
@@ -84,7 +85,7 @@ class TrainConfig:
         options = ("iterations", "num_envs", "horizon", "targets_per_user")
         check_count(self, 1, *options)
         check_count(self, 2, "num_candidates")
-        check_count(self, 0, "seed")
+        object.__setattr__(self, "seed", check_seed(self.seed))
         for name in ("recording",) if self.live else _LIVE:
             value = getattr(self, name)
             if value != TrainConfig.__dataclass_fields__[name].default:
@@ -160,9 +161,9 @@ def train(
     agent = agent_from_config(config.agent, spec, seed=config.seed)
     fixed = FixedAgent(spec, seed=config.seed) if config.search_fixed else None
     if resume:
-        runs.check_made_of(folder, mdp.fingerprint())
+        runs.check_made_of(folder, made_of(mdp))
     else:
-        runs.start_run(folder, config_to_json(config), made_of=mdp.fingerprint())
+        runs.start_run(folder, config_to_json(config), made_of=made_of(mdp))
     threads = torch.get_num_threads()
     # More threads make small networks slower, and the LLM has workers of its own.
     torch.set_num_threads(1)
@@ -184,13 +185,29 @@ def save_rankings(mdp: PromptMDP, folder: Path) -> None:
     """Keeps in a run folder what the LLM has answered, if the recommender remembers it."""
     if isinstance(mdp.recommender, MemoryCachedRecommender):
         mdp.recommender.save(folder / runs.RANKINGS)
+    elif isinstance(mdp.recommender, RecordedRecommender):
+        mdp.recommender.save(folder / runs.ASKED)
 
 
 def load_rankings(mdp: PromptMDP, folder: Path) -> None:
     """Takes over what `save_rankings` kept, if there is any."""
-    path = folder / runs.RANKINGS
-    if isinstance(mdp.recommender, MemoryCachedRecommender) and path.exists():
-        mdp.recommender.load(path)
+    recommender = mdp.recommender
+    if isinstance(recommender, MemoryCachedRecommender | RecordedRecommender):
+        recorded = isinstance(recommender, RecordedRecommender)
+        path = folder / (runs.ASKED if recorded else runs.RANKINGS)
+        if path.exists():
+            recommender.load(path)
+
+
+def made_of(mdp: PromptMDP) -> str:
+    """Fingerprint of instances and sentences, and of a recording's rankings and embeddings."""
+    if not isinstance(mdp.recommender, RecordedRecommender):
+        return mdp.fingerprint()
+    digest = hashlib.sha256((mdp.fingerprint() + mdp.recommender.fingerprint()).encode())
+    embeddings = mdp.encoder.embeddings
+    for table in (embeddings.users, embeddings.items, *mdp.encoder.sentences):
+        digest.update(np.ascontiguousarray(table).tobytes())
+    return digest.hexdigest()
 
 
 def training_order(train_ids: IntArray, config: TrainConfig) -> IntArray:

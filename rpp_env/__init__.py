@@ -81,6 +81,11 @@ def _mdp(mdp: PromptMDP | None, kwargs: dict[str, Any]) -> PromptMDP:
     if mdp is not None and kwargs:
         raise ValueError(f"{', '.join(sorted(kwargs))}: not used when mdp is given; leave them out")
     if mdp is not None:
+        if not isinstance(mdp, PromptMDP):
+            raise ValueError(
+                f"mdp={mdp!r:.80} must be a PromptMDP, such as make_mdp, live_mdp and recorded_mdp "
+                "make; a recording goes to parallel_env(recording=...)"
+            )
         return mdp
     known = inspect.signature(recorded_mdp).parameters
     for name in kwargs:

@@ -70,11 +70,10 @@ class RPPVectorParallelEnv:
         self.instance_ids = split_instances(mdp, split)
         self.metadata = {"name": "rpp_vector_v0", "autoreset_mode": self._autoreset_mode}
         self._spaces = observation_spaces(mdp)
-        self._batched_spaces = {a: batch_space(s, num_envs) for a, s in self._spaces.items()}
         self._actions = action_spaces(mdp)
-        self._batched_actions = {a: batch_space(s, num_envs) for a, s in self._actions.items()}
         self.single_state_space = state_space(mdp)
-        self.state_space = batch_space(self.single_state_space, num_envs)
+        # Made when they are asked for: their bounds take as much memory as observations do.
+        self._batched: dict[tuple[str, str], spaces.Space[Any]] = {}
         self._seeds: IntArray | None = None
         self._episodes = np.zeros(num_envs, dtype=np.int64)
         self._state: PromptState | None = None
@@ -86,7 +85,7 @@ class RPPVectorParallelEnv:
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """Observation space of one agent in all episodes; its first axis is num_envs."""
-        return self._batched_spaces[agent]
+        return self._batch("observation", agent, self._spaces[agent])
 
     def single_action_space(self, agent: str) -> spaces.Discrete:
         """Action space of one agent in one episode: the sentences of its pattern."""
@@ -94,7 +93,12 @@ class RPPVectorParallelEnv:
 
     def action_space(self, agent: str) -> spaces.Space[Any]:
         """Action space of one agent in all episodes."""
-        return self._batched_actions[agent]
+        return self._batch("action", agent, self._actions[agent])
+
+    @property
+    def state_space(self) -> spaces.Space[Any]:
+        """The space of `state()`; its first axis is num_envs."""
+        return self._batch("state", "", self.single_state_space)
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -198,6 +202,11 @@ class RPPVectorParallelEnv:
     def unwrapped(self) -> "RPPVectorParallelEnv":
         """This environment."""
         return self
+
+    def _batch(self, kind: str, agent: str, space: spaces.Space[Any]) -> spaces.Space[Any]:
+        if (kind, agent) not in self._batched:
+            self._batched[kind, agent] = batch_space(space, self.num_envs)
+        return self._batched[kind, agent]
 
     def _current(self) -> PromptState:
         if self._state is None:

@@ -97,10 +97,12 @@ class ObservationEncoder:
             pattern: self._layout((size,), "choice")
             for pattern, size in zip(PATTERNS, self._num_choices, strict=True)
         }
+        if isinstance(hide, str) or not isinstance(hide, Collection):
+            raise ValueError(f"hide={hide!r} must be a list of parts, as in ('affinities',)")
         for part in hide:
             if part not in self.state_layout:
                 raise ValueError(
-                    f"hide: {part!r} is no part. {did_you_mean(part, self.state_layout.names)}"
+                    f"hide: {part!r} is no part. {did_you_mean(str(part), self.state_layout.names)}"
                 )
         self._hidden = frozenset(hide)
 

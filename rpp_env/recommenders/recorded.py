@@ -1,7 +1,13 @@
 """Answers from a complete table of rankings: no LLM, no text, a look-up."""
 
+import hashlib
+import os
+from pathlib import Path
+from zipfile import BadZipFile
+
 import numpy as np
 
+from rpp_env.errors import RunError
 from rpp_env.types import FloatArray, IntArray, PromptBatch, RankingBatch
 
 
@@ -36,6 +42,29 @@ class RecordedRecommender:
     def llm_calls(self) -> int:
         """Distinct prompts asked for so far: the calls that a remembering LLM would have had."""
         return int(np.count_nonzero(self._asked))
+
+    def save(self, path: Path) -> None:
+        """Writes which prompts were asked for: all at once or not at all."""
+        staging = path.with_name(f".{path.name}.{os.getpid()}.npz")
+        np.savez(staging, asked=np.packbits(self._asked))
+        staging.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Takes over what `save` wrote.
+
+        Raises:
+            RunError: The file is damaged, or of another recording.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+                asked = np.unpackbits(saved["asked"], count=len(self._asked)).astype(np.bool_)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise RunError(f"{path} does not say which prompts were asked for: {error}") from error
+        self._asked |= asked
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all rankings."""
+        return hashlib.sha256(self._rankings.tobytes()).hexdigest()
 
     def rank(self, prompts: PromptBatch) -> RankingBatch:
         """Looks the rankings up; see `Recommender`."""

@@ -56,9 +56,17 @@ def record(
             prompt depends on the ones before it, or the catalog cannot be written as YAML.
         RecordingError: `out` exists, or its blocks are those of another recording.
     """
+    for name, value, least in (("block_size", block_size, 1), ("seed", seed, 0)):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
     ids = _chosen(mdp, num_instances, seed)
-    if block_size < 1:
-        raise ValueError(f"block_size={block_size} must be 1 or more")
+    num_items = len(mdp.encoder.embeddings.items)
+    if not isinstance(about, Mapping) or len(item_tokens) != num_items:
+        raise ValueError(
+            f"about={about!r:.80} must be a mapping, and item_tokens have one id for each of "
+            f"{num_items} items, not {len(item_tokens)}"
+        )
+    out = Path(out)
     if mdp.catalog.history_mode != "set":
         raise ValueError(
             f"catalog {mdp.catalog.name!r} adds to the history: a prompt depends on the ones "
@@ -114,7 +122,8 @@ def _chosen(mdp: PromptMDP, num_instances: int | None, seed: int) -> IntArray:
     available = len(mdp.instances)
     if num_instances is None:
         num_instances = available
-    if not 1 <= num_instances <= available:
+    whole = isinstance(num_instances, int | np.integer)
+    if not whole or not 1 <= num_instances <= available:
         raise ValueError(f"num_instances={num_instances} must be from 1 to {available}")
     # Blocks follow the permutation, so that fewer instances are a beginning of more.
     return np.random.default_rng((seed, 3)).permutation(available)[:num_instances]
@@ -163,9 +172,11 @@ def _record_blocks(
                         lock.acquire(timeout=0)
                     except Timeout:
                         continue  # another process has it
-                    with lock:
+                    try:
                         if not done(number):
                             _record_block(mdp, blocks[number], files[number])
+                    finally:
+                        lock.release()
                 waiting.remove(number)
                 bar.update(len(blocks[number]))
             if waiting:

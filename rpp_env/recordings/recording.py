@@ -58,19 +58,27 @@ class Recording:
         Raises:
             ValueError: There is no such pattern or sentence.
         """
+        if not isinstance(sentences, Mapping):
+            raise ValueError(f"keep={sentences!r} must be a mapping from pattern to sentences")
         kept: list[Sequence[int]] = [range(size) for size in self.num_choices]
         for pattern, chosen in sentences.items():
             if pattern not in PATTERNS:
-                raise ValueError(f"keep: no pattern {pattern!r}. {did_you_mean(pattern, PATTERNS)}")
+                hint = did_you_mean(str(pattern), PATTERNS)
+                raise ValueError(f"keep: no pattern {pattern!r}. {hint}")
             index = PATTERNS.index(pattern)
             size = self.num_choices[index]
-            if not len(chosen) or not all(0 <= int(choice) < size for choice in chosen):
-                raise ValueError(
-                    f"keep: {pattern}={list(chosen)} must name sentences from 0 to {size - 1}"
-                )
-            if len(set(chosen)) < len(chosen):
-                raise ValueError(f"keep: {pattern}={list(chosen)} names a sentence twice")
-            kept[index] = [int(choice) for choice in chosen]
+            numbers = np.asarray(chosen)
+            if (
+                numbers.ndim != 1
+                or not numbers.size
+                or not np.issubdtype(numbers.dtype, np.integer)
+            ):
+                raise ValueError(f"keep: {pattern}={chosen!r} must be a list of sentences' numbers")
+            if not (0 <= numbers.min() <= numbers.max() < size):
+                raise ValueError(f"keep: {pattern}={chosen!r} must lie from 0 to {size - 1}")
+            if len(np.unique(numbers)) < len(numbers):
+                raise ValueError(f"keep: {pattern}={chosen!r} names a sentence twice")
+            kept[index] = numbers.tolist()
         grid = np.ix_(*kept)
 
         def cut(table: Any) -> Any:

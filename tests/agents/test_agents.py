@@ -146,6 +146,31 @@ def test_a_wrong_name_gets_the_right_ones(env):
         make_agent("a2", AgentSpec.of(env))
 
 
+@pytest.mark.parametrize("seed", [1.5, "1", None, -1, 2**64, True])
+def test_a_wrong_seed_is_named(env, seed):
+    for name in AGENTS:
+        with pytest.raises(ValueError, match="seed="):
+            make_agent(name, AgentSpec.of(env), seed=seed)
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_numpy_numbers_are_as_good_as_any(env, name, tmp_path):
+    agent = make_agent(name, AgentSpec.of(env), seed=np.int64(3))
+    agent.save(tmp_path)
+    assert load_agent(tmp_path).spec == agent.spec
+
+
+def test_what_is_no_spec_or_name_or_number_is_an_error_that_says_so(env, tmp_path):
+    spec = AgentSpec.of(env)
+    with pytest.raises(ValueError, match=r"AgentSpec\.of\(env\)"):
+        make_agent("a2c", env)
+    with pytest.raises(ValueError, match="agent=None"):
+        make_agent(None, spec)
+    with pytest.raises(ValueError, match=r"gamma='0\.9' must be a number"):
+        make_agent("a2c", spec, gamma="0.9")
+    make_agent("a2c", spec, gamma=np.float32(0.5), hidden=np.int64(8)).save(tmp_path)
+
+
 def test_a_wrong_option_is_named(env):
     with pytest.raises(ValueError, match="gama"):
         make_agent("a2c", AgentSpec.of(env), gama=0.5)

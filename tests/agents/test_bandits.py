@@ -100,7 +100,8 @@ def test_enumeration_tries_each_combination_once_before_any_again(env):
             [agent.plan(num_steps=10, num_envs=15).reshape(-1, 4) for _ in range(2)]
         )
         assert len({tuple(each) for each in planned[:240]}) == 240
-        np.testing.assert_array_equal(planned[240:], planned[:60])
+        assert len({tuple(each) for each in planned[240:]}) == 60
+        assert not np.array_equal(planned[240:], planned[:60])
         agent._done = 0
 
 
@@ -151,3 +152,19 @@ def test_the_affinity_agent_says_what_it_needs(env):
     flat = AgentSpec(**{**vars(spec), "layouts": (None,) * 4, "state_layout": None})
     with pytest.raises(ValueError, match=r"spec .* affinities.*use an environment of rpp_env"):
         make_agent("affinity", flat)
+
+
+def test_enumeration_deals_the_combinations_anew_in_each_pass():
+    """Else an environment would meet the same few prompts in all its episodes."""
+    env = RPPVectorParallelEnv(toy_mdp(num_users=60), 16, autoreset_mode="Disabled")
+    env.reset(seed=0)
+    agent = make_agent("enumerate", AgentSpec.of(env))
+    num_prompts = int(np.prod(agent.spec.action_sizes))
+    assert np.gcd(num_prompts, 16) == 16
+    plans = [agent.plan(num_steps=15, num_envs=16) for _ in range(num_prompts // 16)]
+    prompts = np.ravel_multi_index(
+        tuple(np.moveaxis(np.concatenate(plans), -1, 0)), agent.spec.action_sizes
+    )
+    assert len({frozenset(column) for column in prompts.reshape(-1, 15, 16)[:, :, 0]}) > 10
+    passes = prompts.reshape(-1, num_prompts)
+    assert all(len(set(each)) == num_prompts for each in passes)

@@ -181,7 +181,7 @@ def test_an_ablation_compares_variants_of_one_agent(tmp_path):
 
 
 def test_variants_hide_and_keep():
-    config = small(None, study="ablation", agents=(), horizon=15)
+    config = small(None, study="ablation", agents=None, horizon=15)
     found = {variant.name: variant for variant in variants(config, (1, 0, 2, 3))}
     assert config.compared == ("a2c",)
     assert found["without-ranking-feedback"].hide == ("ranked_items", "affinities")

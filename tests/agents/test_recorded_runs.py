@@ -1,9 +1,14 @@
 """Runs on a recording: trained on the table, evaluated exactly, refused when it has changed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from rpp_agents import runs
+from rpp_agents.a2c import A2CAgent
+from rpp_agents.cli import with_absolute_paths
 from rpp_agents.scoreboard import evaluate_run
 from rpp_agents.train import TrainConfig, train
 from rpp_env import recorded_mdp, toy_mdp
@@ -82,3 +87,45 @@ def test_options_of_both_kinds_are_an_error():
         TrainConfig(llm="transformers:x")
     with pytest.raises(ValueError, match="recording='x' is for training on a recording"):
         TrainConfig(live=True, recording="x")
+
+
+def test_a_recording_with_other_rankings_is_another(tmp_path):
+    path = tmp_path / "toy.npz"
+    recording = save_toy(path)
+    train(TrainConfig(recording=str(path), iterations=1, num_envs=2, horizon=2), tmp_path / "run")
+    replace(recording, rankings=recording.rankings[..., ::-1]).save(path)
+    with pytest.raises(RunError):
+        evaluate_run(tmp_path / "run")
+
+
+def test_a_resumed_run_counts_its_calls_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    path = tmp_path / "toy.npz"
+    save_toy(path)
+    config = TrainConfig(recording=str(path), iterations=4, num_envs=3, horizon=3)
+    train(config, tmp_path / "whole")
+    learn, done = A2CAgent.learn, []
+
+    def interrupted(self, rollout):
+        done.append(None)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return learn(self, rollout)
+
+    monkeypatch.setattr(A2CAgent, "learn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "cut")
+    monkeypatch.setattr(A2CAgent, "learn", learn)
+    train(config, tmp_path / "cut", resume=True)
+    for name in (runs.CHECKPOINT, runs.FIXED):
+        assert runs.read_metrics(tmp_path / "cut", name) == runs.read_metrics(
+            tmp_path / "whole", name
+        )
+
+
+def test_a_file_named_like_a_default_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "movies").mkdir()
+    assert with_absolute_paths(TrainConfig()) == TrainConfig()
+    (tmp_path / "mine.npz").touch()
+    given = with_absolute_paths(TrainConfig(recording="mine.npz"))
+    assert given.recording == str(tmp_path / "mine.npz")

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from rpp_agents.leaderboard import _by_user
 from rpp_agents.statistics import (
     bootstrap_gain,
     bootstrap_iqm,
     bootstrap_mean,
     bootstrap_scores,
     interquartile_mean,
+    mean_by_user,
     probability_of_improvement,
 )
 
@@ -111,5 +111,5 @@ def test_scores_that_cannot_be_compared_are_an_error(scores, message):
 
 def test_instances_of_a_user_are_averaged_before_users_are_drawn():
     scores = np.array([[0.0, 1.0, 0.5, 0.25], [1.0, 1.0, 0.0, 0.5]])
-    by_user = _by_user(scores, np.array([7, 7, 3, 9]))
+    by_user = mean_by_user(scores, np.array([7, 7, 3, 9]))
     np.testing.assert_allclose(by_user, [[0.5, 0.5, 0.25], [0.0, 1.0, 0.5]])

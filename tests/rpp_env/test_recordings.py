@@ -233,7 +233,7 @@ def test_a_damaged_block_is_named(tmp_path, monkeypatch, damage):
         ("nowhere/toy.npz", {}, "in a folder that exists"),
         ("toy.npz", {"num_instances": 0}, "num_instances=0 must be from 1 to 12"),
         ("toy.npz", {"num_instances": 13}, "num_instances=13 must be from 1 to 12"),
-        ("toy.npz", {"block_size": 0}, "block_size=0 must be 1 or more"),
+        ("toy.npz", {"block_size": 0}, "block_size=0 must be a whole number, 1 or more"),
     ],
 )
 def test_bad_arguments_are_named_and_leave_nothing(tmp_path, name, options, message):
@@ -290,7 +290,7 @@ def test_keep_leaves_the_rankings_of_the_sentences_that_stay(path, tmp_path):
         ({"role_plying": [0]}, "Did you mean 'role_playing'"),
         ({"role_playing": [3]}, "from 0 to 2"),
         ({"role_playing": [-1]}, "from 0 to 2"),
-        ({"role_playing": []}, "from 0 to 2"),
+        ({"role_playing": []}, "must be a list of sentences' numbers"),
         ({"role_playing": [1, 1]}, "twice"),
     ],
 )

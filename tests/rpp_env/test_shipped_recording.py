@@ -107,6 +107,24 @@ def test_an_option_of_the_live_environment_is_an_error_that_says_so():
         rpp_env.vector_parallel_env(2, horizn=3)
 
 
+@pytest.mark.parametrize("mdp", [NAME, 5, load_recording])
+def test_what_is_no_mdp_is_an_error_that_says_what_is(mdp):
+    with pytest.raises(ValueError, match=r"parallel_env\(recording=\.\.\.\)"):
+        rpp_env.parallel_env(mdp)
+
+
+@pytest.mark.parametrize("keep", [[0], "x", {"role_playing": 0}, {"role_playing": [0.7]}, {5: [0]}])
+def test_a_wrong_keep_is_named(recording, keep):
+    with pytest.raises(ValueError, match="keep"):
+        recording.keep(keep)
+
+
+@pytest.mark.parametrize("hide", ["affinities", None, 5, [3], ["affinity"]])
+def test_a_wrong_hide_is_named(recording, hide):
+    with pytest.raises(ValueError, match="hide"):
+        recorded_mdp(recording, hide=hide)
+
+
 def test_a_wrong_name_gets_the_right_one():
     with pytest.raises(RecordingError, match=f"Did you mean '{NAME}'"):
         load_recording("ml-100k-smolm2-135m")

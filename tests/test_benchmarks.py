@@ -34,7 +34,7 @@ def test_it_runs_and_ends_in_one_line_of_json(name, tmp_path):
         assert 0 < result["training_environment_share"] < 1
 
 
-@pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").glob("*.json")))
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").rglob("*.json")))
 def test_a_kept_result_names_command_commit_and_cores(path):
     result = json.loads(path.read_text("utf-8"))
     assert {"command", "commit", "cores"} <= result.keys()

@@ -68,7 +68,7 @@ class TrainConfig:
     """Live: candidates of an instance, the target included."""
     targets_per_user: int = 1
     """Live: instances of a user, the last items of the sequence, each with the history before."""
-    iterations: int = 60
+    iterations: int = 40
     """Rollouts to learn from; fewer for a live LLM, which ranks 4 prompts a second on two cores."""
     num_envs: int = 64
     """Episodes a rollout, on as many train instances, as long as there are enough."""

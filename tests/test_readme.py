@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rpp_agents.cli import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 RPP = Path(sys.executable).with_name("rpp")
@@ -87,28 +89,32 @@ def test_its_commands_run_in_order(tmp_path):
     """As they stand, but for options that make them small."""
     make_shop(tmp_path)
     make_model(tmp_path)
+    episodes = ["--iterations", "1", "--num-envs", "2", "--horizon", "2"]
     smaller = {
-        "train": ["--iterations", "1", "--num-envs", "2", "--horizon", "2"],
+        "train": episodes,
         "evaluate": ["--users", "2"],
+        "benchmark": [*episodes, "--seeds", "1", "--measurements", "1"],
+        "catalog": ["--users", "4"],
     }
-    commands = rpp_commands()
-    assert [shlex.split(each)[1] for each in commands] == [
-        "fetch",
-        "train",
-        "evaluate",
-        "show",
-        "train",
-    ]
-    outputs = []
-    for command in commands:
+    outputs = {}
+    for command in rpp_commands():
         _, name, *options = shlex.split(command)
-        outputs.append(run([str(RPP), name, *options, *smaller.get(name, [])], tmp_path))
-    assert "ml-100k" in outputs[0]
-    assert "policy, highest critic value" in outputs[2]
-    assert "step 2: reward" in outputs[3]
-    assert (tmp_path / "runs/shop/checkpoint/weights.safetensors").exists()
-    as_json = run([str(RPP), "evaluate", "runs/shop", "--users", "2", "--json"], tmp_path)
-    assert '"oracle, random tries"' in as_json
+        outputs[command] = run([str(RPP), name, *options, *smaller.get(name, [])], tmp_path)
+    names = [shlex.split(command)[1] for command in outputs]
+    assert set(names) == set(COMMANDS) - {"fetch"}
+
+    def output(start):
+        return next(text for command, text in outputs.items() if command.startswith(start))
+
+    for start in ("rpp evaluate runs/mine ", "rpp evaluate runs/mine --live"):
+        assert "policy, highest critic value" in output(start)
+    assert "step 2: reward" in output("rpp show")
+    assert (tmp_path / "results/leaderboard.md").exists()
+    assert (tmp_path / "my-shop.npz").exists()
+    for run_folder in ("runs/shop", "runs/live"):
+        assert (tmp_path / run_folder / "checkpoint/weights.safetensors").exists()
+        as_json = run([str(RPP), "evaluate", run_folder, "--users", "2", "--json"], tmp_path)
+        assert '"oracle, random tries"' in as_json
 
 
 def test_its_make_targets_exist():
@@ -125,10 +131,14 @@ def test_its_extras_exist():
     assert all(re.search(rf"^{name} =", setup, flags=re.M) for name in extras)
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "document",
+    [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda path: path.name,
+)
 def test_links_and_files_named_exist(document):
-    text = (ROOT / document).read_text("utf-8")
+    text = document.read_text("utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     files = re.findall(r"`((?:rpp_env|agents|tests|benchmarks)/[\w/.]+\.\w+)`", text)
-    assert links or files
-    assert [name for name in links + files if not (ROOT / name).exists()] == []
+    assert [link for link in links if not (document.parent / link).exists()] == []
+    assert [name for name in files if not (ROOT / name).exists()] == []

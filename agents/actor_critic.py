@@ -20,7 +20,13 @@ from torch import nn
 from rpp_agents.base import AgentSpec, Decision, Rollout
 from rpp_agents.checks import check_between, check_count, check_positive
 from rpp_agents.gae import generalised_advantages
-from rpp_agents.networks import ObservationNetwork, flatten_optimizer, restore_optimizer
+from rpp_agents.networks import (
+    ObservationNetwork,
+    flatten_optimizer,
+    load_with_prefixes,
+    restore_optimizer,
+    with_prefixes,
+)
 from rpp_agents.saving import read_agent_json, write_agent_json
 from rpp_env.errors import RunError
 from rpp_env.types import FloatArray
@@ -166,13 +172,8 @@ class ActorCritic(ABC):
     def save(self, folder: Path) -> None:
         """Writes weights, optimizers and random state as safetensors and JSON."""
         write_agent_json(folder, name=self.name, spec=self.spec, config=asdict(self.config))
-        save_file(
-            {
-                **{f"actors.{key}": value for key, value in self.actors.state_dict().items()},
-                **{f"critic.{key}": value for key, value in self.critic.state_dict().items()},
-            },
-            folder / "weights.safetensors",
-        )
+        weights = with_prefixes(actors=self.actors, critic=self.critic)
+        save_file(weights, folder / "weights.safetensors")
         save_file(
             {
                 "generator": self._generator.get_state(),
@@ -188,10 +189,7 @@ class ActorCritic(ABC):
         spec, config = read_agent_json(folder, name=cls.name)
         agent = cls(spec, cls.config_class(**config))
         weights = load_file(folder / "weights.safetensors")
-        for prefix, module in (("actors.", agent.actors), ("critic.", agent.critic)):
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-            )
+        load_with_prefixes(weights, actors=agent.actors, critic=agent.critic)
         training = load_file(folder / "training.safetensors")
         agent._generator.set_state(training["generator"])
         restore_optimizer(agent._actor_optimizer, training, prefix="actor_optimizer")

@@ -10,7 +10,6 @@ and the last ranking need not be the one that was chosen. K is the number of com
 sentences.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Final, Self
 import numpy as np
 
 from rpp_agents.base import AgentSpec, Decision, Rollout
+from rpp_agents.prompt_search import count_prompts
 from rpp_agents.saving import read_agent_json, write_agent_json
 from rpp_env.types import BoolArray, FloatArray, IntArray
 
@@ -56,20 +56,14 @@ class AffinityAgent:
                 f"spec has no layouts with {', '.join(sorted(_PARTS))}, which {self.name!r} reads; "
                 "use an environment of rpp_env, or another agent"
             )
-        num_prompts = math.prod(spec.action_sizes)
-        if num_prompts > _MOST_PROMPTS:
-            raise ValueError(
-                f"spec has {num_prompts} combinations of actions, and {self.name!r} keeps account "
-                f"of at most {_MOST_PROMPTS}; use fewer sentences or another agent"
-            )
         self.spec = spec
-        self._num_prompts = num_prompts
+        self._num_prompts = count_prompts(spec, self.name, _MOST_PROMPTS)
         self._seed = seed
         self._decisions = 0
         self._step, self._affinities = (layouts[0].slice(name) for name in ("step", "affinities"))
         self._state_affinities = state_layout.slice("affinities")
         self._choices = [layout.slice("choice") for layout in layouts]
-        self._episodes = _Episodes(0, num_prompts)
+        self._episodes = _Episodes(0, self._num_prompts)
 
     def act(
         self, observations: Mapping[str, FloatArray], state: FloatArray, *, explore: bool = True

@@ -6,17 +6,17 @@ combinations of sentences.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from rpp_agents.base import AgentSpec, Decision, Rollout
+from rpp_agents.base import AgentSpec, Rollout
+from rpp_agents.prompt_search import PromptSearch
 from rpp_agents.saving import read_agent_json, write_agent_json
-from rpp_env.types import FloatArray, IntArray
+from rpp_env.types import IntArray
 
 _MOST_PROMPTS: Final = 1_000_000
 
@@ -26,7 +26,7 @@ class EnumerateConfig:
     """`EnumerateAgent` has no settings."""
 
 
-class EnumerateAgent:
+class EnumerateAgent(PromptSearch):
     """Plays all combinations in a seeded order, and then in another; see the module's docstring.
 
     Args:
@@ -35,24 +35,17 @@ class EnumerateAgent:
         seed: Of the order.
     """
 
-    name = "enumerate"
-    explores_in_evaluation = False
+    name: ClassVar[str] = "enumerate"
 
     def __init__(
         self, spec: AgentSpec, config: EnumerateConfig | None = None, *, seed: int = 0
     ) -> None:
-        self.spec = spec
+        super().__init__(spec, most_prompts=_MOST_PROMPTS)
         num_prompts = math.prod(spec.action_sizes)
-        if num_prompts > _MOST_PROMPTS:
-            raise ValueError(
-                f"spec has {num_prompts} combinations of actions, and {self.name!r} tries at most "
-                f"{_MOST_PROMPTS}; use fewer sentences or another agent"
-            )
         self._seed = seed
         self._num_prompts = num_prompts
         self._order = self._permutation(0)  # (K,)
         self._done = 0
-        self._planned: list[IntArray] = []
         self._totals = np.zeros(num_prompts)  # of rewards about their episode's mean
         self._counts = np.zeros(num_prompts)
 
@@ -63,8 +56,8 @@ class EnumerateAgent:
         np.divide(self._totals, self._counts, out=means, where=self._counts > 0)
         return self._choices(self._order[means[self._order].argmax()])
 
-    def plan(self, *, num_steps: int, num_envs: int) -> IntArray:
-        """Fixes the next combinations in turn. Shape: (num_steps, num_envs, A)."""
+    def _next(self, *, num_steps: int, num_envs: int) -> IntArray:
+        """The next combinations in turn. Shape: (num_steps, num_envs, A)."""
         first, place = divmod(self._done, self._num_prompts)
         needed = num_steps * num_envs
         passes = -(-(place + needed) // self._num_prompts)
@@ -72,28 +65,7 @@ class EnumerateAgent:
         # is where they are compared.
         prompts = np.concatenate([self._permutation(first + i) for i in range(passes)])
         self._done += needed
-        actions = self._choices(prompts[place : place + needed].reshape(num_steps, num_envs))
-        self._planned = list(actions)
-        return actions
-
-    def act(
-        self, observations: Mapping[str, FloatArray], state: FloatArray, *, explore: bool = True
-    ) -> Decision:
-        """The next combination (`explore`), or the best one found; see `Agent`."""
-        num_envs = len(state)
-        if not explore:
-            actions = np.tile(self.best, (num_envs, 1))
-        else:
-            if not self._planned or len(self._planned[0]) != num_envs:
-                self.plan(num_steps=1, num_envs=num_envs)
-            actions = self._planned.pop(0)
-        return Decision(
-            actions=actions, log_probs=np.zeros(actions.shape), values=self.values(state)
-        )
-
-    def values(self, state: FloatArray) -> FloatArray:
-        """NaN: there is no critic."""
-        return np.full(len(state), np.nan)
+        return self._choices(prompts[place : place + needed].reshape(num_steps, num_envs))
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Averages each combination's rewards about its episode's mean; see `Agent`."""

@@ -8,17 +8,16 @@ with the highest posterior mean is played always.
 """
 
 import itertools
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from rpp_agents.base import AgentSpec, Decision, Rollout
+from rpp_agents.base import AgentSpec, Rollout
 from rpp_agents.checks import check_positive
+from rpp_agents.prompt_search import PromptSearch
 from rpp_agents.saving import read_agent_json, write_agent_json
 from rpp_env.types import FloatArray, IntArray
 
@@ -39,7 +38,7 @@ class FixedConfig:
         check_positive(self, "noise_std", "effect_std")
 
 
-class FixedAgent:
+class FixedAgent(PromptSearch):
     """Searches for the best fixed prompt, then plays it.
 
     Args:
@@ -48,20 +47,13 @@ class FixedAgent:
         seed: Of the search.
     """
 
-    name = "fixed"
-    explores_in_evaluation = False
+    name: ClassVar[str] = "fixed"
 
     def __init__(
         self, spec: AgentSpec, config: FixedConfig | None = None, *, seed: int = 0
     ) -> None:
-        self.spec = spec
+        super().__init__(spec, most_prompts=_MOST_PROMPTS)
         self.config = config or FixedConfig()
-        num_arms = math.prod(spec.action_sizes)
-        if num_arms > _MOST_PROMPTS:
-            raise ValueError(
-                f"spec has {num_arms} combinations of actions, and {self.name!r} compares at most "
-                f"{_MOST_PROMPTS}; use fewer sentences, or train with search_fixed off"
-            )
         self._arms = np.array(list(itertools.product(*map(range, spec.action_sizes))))  # (K, A)
         self._features = _effects(self._arms, spec.action_sizes)  # (K, F)
         num_features = self._features.shape[1]
@@ -69,7 +61,6 @@ class FixedAgent:
         self._moment = np.zeros(num_features)
         self._seed = seed
         self._plans = 0
-        self._planned: list[IntArray] = []
 
     @property
     def best(self) -> IntArray:
@@ -78,8 +69,8 @@ class FixedAgent:
         choices: IntArray = self._arms[np.argmax(self._features @ mean)]
         return choices
 
-    def plan(self, *, num_steps: int, num_envs: int) -> IntArray:
-        """Fixes the search's next actions by Thompson sampling. Shape: (num_steps, num_envs, A)."""
+    def _next(self, *, num_steps: int, num_envs: int) -> IntArray:
+        """What is best under draws from the posterior. Shape: (num_steps, num_envs, A)."""
         rng = np.random.default_rng((self._seed, self._plans))
         self._plans += 1
         mean = np.linalg.solve(self._precision, self._moment)
@@ -89,27 +80,7 @@ class FixedAgent:
         draws = mean[:, None] + np.linalg.solve(factor.T, noise)
         chosen = (self._features @ draws).argmax(axis=0)
         actions: IntArray = self._arms[chosen].reshape(num_steps, num_envs, -1)
-        self._planned = list(actions)
         return actions
-
-    def act(
-        self, observations: Mapping[str, FloatArray], state: FloatArray, *, explore: bool = True
-    ) -> Decision:
-        """The next step of the search (`explore`), or the best prompt found; see `Agent`."""
-        num_envs = len(state)
-        if not explore:
-            actions = np.tile(self.best, (num_envs, 1))
-        else:
-            if not self._planned or len(self._planned[0]) != num_envs:
-                self.plan(num_steps=1, num_envs=num_envs)
-            actions = self._planned.pop(0)
-        return Decision(
-            actions=actions, log_probs=np.zeros(actions.shape), values=self.values(state)
-        )
-
-    def values(self, state: FloatArray) -> FloatArray:
-        """NaN: there is no critic."""
-        return np.full(len(state), np.nan)
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Updates the posterior with each episode's rewards about the episode's own mean."""

@@ -99,3 +99,21 @@ def restore_optimizer(
             _, index, name = key.rsplit(".", 2)
             state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def with_prefixes(**modules: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of several modules as named tensors, each name led by its module's."""
+    return {
+        f"{prefix}.{key}": value
+        for prefix, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+
+
+def load_with_prefixes(tensors: dict[str, torch.Tensor], **modules: nn.Module) -> None:
+    """Puts back what `with_prefixes` took."""
+    for prefix, module in modules.items():
+        start = f"{prefix}."
+        module.load_state_dict(
+            {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+        )

@@ -23,7 +23,13 @@ from torch import nn
 from rpp_agents.base import AgentSpec, Decision, Rollout
 from rpp_agents.checks import check_between, check_count, check_positive
 from rpp_agents.mixers import MonotonicMixer, SumMixer
-from rpp_agents.networks import ObservationNetwork, flatten_optimizer, restore_optimizer
+from rpp_agents.networks import (
+    ObservationNetwork,
+    flatten_optimizer,
+    load_with_prefixes,
+    restore_optimizer,
+    with_prefixes,
+)
 from rpp_agents.replay import EpisodeReplay
 from rpp_agents.saving import read_agent_json, write_agent_json
 from rpp_env.errors import RunError, did_you_mean
@@ -165,13 +171,8 @@ class QMIXAgent:
     def save(self, folder: Path) -> None:
         """Writes weights, optimizer, replay and random state as safetensors and JSON."""
         write_agent_json(folder, name=self.name, spec=self.spec, config=asdict(self.config))
-        save_file(
-            {
-                **{f"online.{key}": value for key, value in self.online.state_dict().items()},
-                **{f"target.{key}": value for key, value in self.target.state_dict().items()},
-            },
-            folder / "weights.safetensors",
-        )
+        weights = with_prefixes(online=self.online, target=self.target)
+        save_file(weights, folder / "weights.safetensors")
         save_file(
             {
                 "generator": self._generator.get_state(),
@@ -188,10 +189,7 @@ class QMIXAgent:
         spec, config = read_agent_json(folder, name=cls.name)
         agent = cls(spec, QMIXConfig(**config))
         weights = load_file(folder / "weights.safetensors")
-        for prefix, module in (("online.", agent.online), ("target.", agent.target)):
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-            )
+        load_with_prefixes(weights, online=agent.online, target=agent.target)
         training = load_file(folder / "training.safetensors")
         agent._generator.set_state(training["generator"])
         agent._iterations = int(training["iterations"])

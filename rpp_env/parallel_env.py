@@ -69,6 +69,8 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
                 ignored.
         """
         batched = {}
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"options={options!r} must be a mapping or None")
         if options and "instance_ids" in options:
             raise ValueError("options: a single environment takes 'instance_id', one number")
         if options and "instance_id" in options:

@@ -51,8 +51,9 @@ class RPPVectorParallelEnv:
         split: str = "train",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if not isinstance(num_envs, int | np.integer) or num_envs < 1:
-            raise ValueError(f"num_envs={num_envs} must be 1 or more")
+        whole = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
+        if not whole or num_envs < 1:
+            raise ValueError(f"num_envs={num_envs!r} must be a whole number, 1 or more")
         try:
             self._autoreset_mode = AutoresetMode(autoreset_mode)
         except ValueError:
@@ -110,7 +111,9 @@ class RPPVectorParallelEnv:
             options: ``instance_ids`` (B,) says which instances to use, of any split;
                 ``reset_mask`` (B,) resets only those episodes. Unknown options are ignored.
         """
-        options = options or {}
+        options = {} if options is None else options
+        if not isinstance(options, Mapping):
+            raise ValueError(f"options={options!r} must be a mapping or None")
         if "instance_id" in options:
             raise ValueError("options: a batch takes 'instance_ids', one for each environment")
         rows = self._reset_rows(options.get("reset_mask"))

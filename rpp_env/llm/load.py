@@ -23,7 +23,7 @@ def load_llm(spec: str, **options: Any) -> LLM:
     Raises:
         ValueError: There is no such backend.
     """
-    backend, separator, model = spec.partition(":")
+    backend, separator, model = str(spec).partition(":")
     if not separator or not model:
         raise ValueError(f"llm={spec!r} is not of the form backend:model, as in {DEFAULT_LLM!r}")
     if backend not in BACKENDS:

@@ -30,9 +30,13 @@ def load_recording(name_or_path: str | Path = DEFAULT_RECORDING) -> Recording:
     if name in known_recordings():
         return Recording.load(_shipped() / f"{name}.npz")
     path = Path(name)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # no file can have such a name
+        there = False
+    if not there:
         raise RecordingError(
-            f"recording={name!r} is neither a file nor a recording of rpp-env. "
+            f"recording={name!r:.200} is neither a file nor a recording of rpp-env. "
             f"{did_you_mean(name, known_recordings())}"
         )
     return Recording.load(path)

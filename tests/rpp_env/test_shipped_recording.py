@@ -125,6 +125,19 @@ def test_a_wrong_hide_is_named(recording, hide):
         recorded_mdp(recording, hide=hide)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "", "."])
+def test_a_name_that_no_file_can_have_is_an_error_like_others(name):
+    with pytest.raises(RecordingError, match="recording="):
+        load_recording(name)
+
+
+@pytest.mark.parametrize("options", [5, "abc", [1]])
+def test_options_that_are_no_mapping_are_an_error(options):
+    for env in (rpp_env.parallel_env(), rpp_env.vector_parallel_env(2)):
+        with pytest.raises(ValueError, match="options="):
+            env.reset(options=options)
+
+
 def test_a_wrong_name_gets_the_right_one():
     with pytest.raises(RecordingError, match=f"Did you mean '{NAME}'"):
         load_recording("ml-100k-smolm2-135m")

@@ -3,8 +3,10 @@
 PYTHON ?= python3
 RUN ?= runs/movies
 BIN := .venv/bin
+# Each is trained in a virtual environment of its own: they pin each other's requirements.
+LIBRARIES := rllib torchrl benchmarl tianshou skrl agilerl
 
-.PHONY: train test check
+.PHONY: train test check test-libraries $(LIBRARIES:%=test-%)
 
 train: .venv/installed
 	@if [ -f $(RUN)/config.json ]; then \
@@ -26,9 +28,25 @@ check: .venv/installed
 	@mkdir -p .venv/typing && ln -sfn $(CURDIR)/agents .venv/typing/rpp_agents
 	MYPYPATH=.venv/typing $(BIN)/mypy -p rpp_env -p rpp_agents
 
+test-libraries: $(LIBRARIES:%=test-%)
+
+$(LIBRARIES:%=test-%): test-%: .venv-%/installed
+	.venv-$*/bin/python -m pytest tests/libraries/test_$*.py $(STANDARDS)
+
+# RLlib pins gymnasium 1.2.2: where the standards are held with that version as well.
+test-rllib: STANDARDS := tests/standards tests/rpp_env/test_views.py
+
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
 	@# torch first and alone, so that nothing else decides which build of it is taken.
 	$(BIN)/python -m pip install -c constraints.txt torch
-	$(BIN)/python -m pip install -c constraints.txt -e '.[agents,llm,test,check]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[agents,llm,sb3,test,check]'
 	@touch $@
+
+.venv-%/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install -c constraints.txt torch
+	.venv-$*/bin/python -m pip install -c constraints.txt -e '.[$*$(AND)]' pytest
+	@touch $@
+
+.venv-rllib/installed: AND := ,sb3

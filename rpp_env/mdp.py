@@ -5,6 +5,7 @@ instance's candidates with the prompt they make, and NDCG of that ranking is the
 """
 
 import hashlib
+from typing import Any, Self
 
 import numpy as np
 
@@ -63,6 +64,10 @@ class PromptMDP:
         self.encoder = encoder
         self.horizon = horizon
         self.reward_k = reward_k
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # It holds no episode: copies of a view share it, and with it the LLM and what it answered.
+        return self
 
     @property
     def catalog(self) -> PromptCatalog:

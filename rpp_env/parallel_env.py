@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
-from rpp_env.errors import RppError, did_you_mean
+from rpp_env.episodes import Episodes
+from rpp_env.errors import RppError
 from rpp_env.mdp import PromptMDP
-from rpp_env.rewards import target_ranks
+from rpp_env.spaces import batched_options
+from rpp_env.text_view import RENDER_MODES, check_render_mode, prompt_of, ranked_titles, render
 from rpp_env.types import FloatArray, Prompt
 from rpp_env.vector_parallel_env import RPPVectorParallelEnv
-
-RENDER_MODES = ("human", "ansi")
 
 
 class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
@@ -37,18 +36,19 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
     def __init__(
         self, mdp: PromptMDP, *, split: str = "train", render_mode: str | None = None
     ) -> None:
-        if render_mode is not None and render_mode not in RENDER_MODES:
-            raise ValueError(
-                f"render_mode={render_mode!r} is no mode. {did_you_mean(render_mode, RENDER_MODES)}"
-            )
         self.mdp = mdp
-        self.render_mode = render_mode
+        self.render_mode = check_render_mode(render_mode)
         self._vector = RPPVectorParallelEnv(
             mdp, 1, split=split, autoreset_mode=AutoresetMode.DISABLED
         )
         self.possible_agents = list(self._vector.possible_agents)
         self.agents: list[str] = []
         self.state_space = self._vector.single_state_space
+
+    @property
+    def episodes(self) -> Episodes:
+        """The episode, as a batch of one."""
+        return self._vector.episodes
 
     def observation_space(self, agent: str) -> spaces.Box:
         """The agent's observation space; the same object each time."""
@@ -68,14 +68,7 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
             options: ``instance_id`` says which instance to use, of any split. Unknown options are
                 ignored.
         """
-        batched = {}
-        if options is not None and not isinstance(options, Mapping):
-            raise ValueError(f"options={options!r} must be a mapping or None")
-        if options and "instance_ids" in options:
-            raise ValueError("options: a single environment takes 'instance_id', one number")
-        if options and "instance_id" in options:
-            batched["instance_ids"] = np.array([options["instance_id"]])
-        observations, _ = self._vector.reset(seed=seed, options=batched)
+        observations, _ = self._vector.reset(seed=seed, options=batched_options(options))
         self.agents = list(self.possible_agents)
         return _first(observations), {agent: {} for agent in self.agents}
 
@@ -119,45 +112,19 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
 
     def prompt(self) -> Prompt:
         """The prompt of the last step, as the LLM was shown it."""
-        return self._vector.prompts()[0]
+        return prompt_of(self.mdp, self.episodes.state, 0)
 
     def ranked_titles(self) -> tuple[str, ...]:
         """Titles of the candidates as the last step ranked them, best first."""
-        state = self._vector.prompt_state
-        if state.steps[0] == 0:
-            raise RppError("there is no ranking before the first step of an episode")
-        titles = self.mdp.renderer.titles_of(int(state.instance_ids[0]))
-        return tuple(titles[slot] for slot in state.rankings[0])
+        return ranked_titles(self.mdp, self.episodes.state, 0)
 
     def render(self) -> str | None:
         """The prompt, its ranking and its reward, returned (``ansi``) or written (``human``)."""
-        if self.render_mode is None:
-            return None
-        text = self._text()
-        if self.render_mode == "ansi":
-            return text
-        print(text)  # noqa: T201 -- writing to the terminal is what this mode is for
-        return None
+        texts = render(self.episodes, self.render_mode)
+        return texts[0] if texts else None
 
     def close(self) -> None:
         """Nothing to release: the recommender belongs to whoever made it."""
-
-    def _text(self) -> str:
-        state = self._vector.prompt_state
-        if state.steps[0] == 0:
-            return "no prompt yet"
-        slots = self.mdp.instances.target_slots[state.instance_ids]
-        rank = int(target_ranks(state.rankings, slots)[0])
-        lines = [
-            f"step {state.steps[0]} of {self.mdp.horizon}, "
-            f"reward {float(self.mdp.reward(state)[0]):.3f}",
-            self.prompt().text,
-            *(
-                f"{'*' if place == rank else ' '} {place + 1}. {title}"
-                for place, title in enumerate(self.ranked_titles())
-            ),
-        ]
-        return "\n".join(lines)
 
 
 def _first(batched: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

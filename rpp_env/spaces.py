@@ -41,6 +41,11 @@ def action_spaces(mdp: PromptMDP) -> dict[str, spaces.Discrete]:
     return {agent: spaces.Discrete(size) for agent, size in sizes}
 
 
+def joint_action_space(mdp: PromptMDP) -> spaces.MultiDiscrete:
+    """The four choices as one action, in the order of `PATTERNS`."""
+    return spaces.MultiDiscrete(np.array(mdp.catalog.num_choices, dtype=np.int64))
+
+
 def joint_choices(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
     """Stacks the agents' actions in the order of `PATTERNS`. Shape: (num_envs, 4).
 
@@ -66,6 +71,36 @@ def joint_choices(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
             )
         columns.append(column.reshape(num_envs))
     return np.stack(columns, axis=1).astype(np.int64)
+
+
+def batched_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A single view's reset options as those of a batch of one; unknown ones are left out.
+
+    Raises:
+        ValueError: It is no mapping, or it is meant for a batch.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"options={options!r} must be a mapping or None")
+    if options and "instance_ids" in options:
+        raise ValueError("options: a single environment takes 'instance_id', one number")
+    if options and "instance_id" in options:
+        return {"instance_ids": np.array([options["instance_id"]])}
+    return {}
+
+
+def joint_rows(actions: Any, *, num_envs: int) -> IntArray:
+    """Checks joint actions, a row an environment, a column a pattern. Shape: (num_envs, 4).
+
+    Raises:
+        ValueError: They have the wrong shape or type.
+    """
+    rows = np.asarray(actions)
+    if rows.shape != (num_envs, len(PATTERNS)) or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(
+            f"actions={actions!r:.200} must be integers of shape ({num_envs}, {len(PATTERNS)}): "
+            f"the index of a sentence for each of {', '.join(PATTERNS)}"
+        )
+    return rows.astype(np.int64)
 
 
 def step_metrics(mdp: PromptMDP, state: PromptState) -> dict[str, FloatArray]:

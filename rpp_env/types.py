@@ -139,3 +139,20 @@ class PromptState:
             num_recognised=self.num_recognised[rows],
             steps=self.steps[rows],
         )
+
+    def replace(self, rows: IntArray, fresh: "PromptState") -> "PromptState":
+        """Returns these states with those of `fresh` at `rows`."""
+
+        def merged(old: IntArray, new: IntArray) -> IntArray:
+            result = old.copy()
+            result[rows] = new
+            return result
+
+        return PromptState(
+            instance_ids=merged(self.instance_ids, fresh.instance_ids),
+            choices=merged(self.choices, fresh.choices),
+            history_lengths=merged(self.history_lengths, fresh.history_lengths),
+            rankings=merged(self.rankings, fresh.rankings),
+            num_recognised=merged(self.num_recognised, fresh.num_recognised),
+            steps=merged(self.steps, fresh.steps),
+        )

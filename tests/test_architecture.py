@@ -29,14 +29,30 @@ MAY_IMPORT = {
     "observations": BOTTOM | {"assets"},  # knows nothing of prompts, LLMs and rewards
     "mdp": BOTTOM | {"prompts", "recommenders", "rewards", "observations"},
     "spaces": BOTTOM | {"rewards", "observations", "mdp"},
-    "vector_parallel_env": BOTTOM | {"sampling", "spaces", "mdp"},
-    "parallel_env": BOTTOM | {"rewards", "mdp", "vector_parallel_env"},
+    "episodes": BOTTOM | {"sampling", "spaces", "mdp"},
+    "text_view": BOTTOM | {"rewards", "mdp", "episodes"},
+    "vector_parallel_env": BOTTOM | {"episodes", "spaces", "text_view", "mdp"},
+    "parallel_env": BOTTOM | {"episodes", "spaces", "text_view", "mdp", "vector_parallel_env"},
+    "single_env": BOTTOM | {"episodes", "spaces", "text_view", "mdp"},
+    "tuple_env": BOTTOM | {"mdp", "parallel_env"},
+    "vector_env": BOTTOM | {"episodes", "spaces", "text_view", "mdp"},
+    "registration": set(),
+    "entry_points": BOTTOM
+    | {"mdp", "make", "recordings", "parallel_env", "vector_parallel_env"}
+    | {"single_env", "tuple_env", "vector_env"},
+    "wrappers": BOTTOM
+    | {"rewards", "observations", "episodes", "text_view"}
+    | {"parallel_env", "single_env", "vector_env"},
+    "sb3": BOTTOM | {"text_view", "entry_points", "wrappers"},
     "toy": BOTTOM | {"prompts", "recommenders", "observations", "mdp"},
     "make": BOTTOM | {"assets", "data", "prompts", "llm", "recommenders", "observations", "mdp"},
     "recordings": BOTTOM
     | {"data", "prompts", "llm", "recommenders", "observations", "mdp", "make"},
 }
-VIEWS = {"parallel_env", "vector_parallel_env"}
+VIEWS = {
+    *("parallel_env", "vector_parallel_env", "single_env", "tuple_env", "vector_env"),
+    *("entry_points", "wrappers", "sb3"),
+}
 # What comes with an extra; the core needs numpy, gymnasium, pettingzoo and pyyaml alone.
 EXTRAS = {
     *("torch", "transformers", "accelerate", "gguf", "safetensors", "torch_geometric", "polars"),

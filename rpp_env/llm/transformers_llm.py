@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 class TransformersLLM:
     """A causal language model run by transformers.
 
-    Nothing is loaded before the first call. Copies (pickle, deepcopy) share no weights and carry
-    none: a deepcopy is the object itself, a pickled one loads again where it is first called.
+    Nothing is loaded before the first call. Copies carry no weights: a deepcopy is the object
+    itself; a pickled one, and one in a forked process, loads again where it is first called.
 
     Args:
         model: Name of an embedded asset (``smollm2-135m-instruct``), a folder, or a hub id.
@@ -55,13 +55,15 @@ class TransformersLLM:
         self._num_workers = num_workers
         self._dtype = dtype
         self._loaded: tuple[Any, Any] | None = None
+        self._loaded_by = 0
+        self._of_the_parent: tuple[Any, Any] | None = None
         self._max_tokens: int | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loaded": None}
+        return {**self.__dict__, "_loaded": None, "_of_the_parent": None}
 
     def apply_chat_template(self, *, system: str, user: str) -> str:
         """Returns the text up to where the assistant's answer begins; see `LLM`."""
@@ -136,7 +138,9 @@ class TransformersLLM:
 
     def close(self) -> None:
         """Ends worker processes and drops the weights; the next call loads them again."""
-        if self._loaded is not None and hasattr(self._loaded[1], "close"):
+        if self._loaded is not None and self._loaded_by != os.getpid():
+            self._of_the_parent = self._loaded
+        elif self._loaded is not None and hasattr(self._loaded[1], "close"):
             self._loaded[1].close()
         self._loaded = None
 
@@ -150,8 +154,13 @@ class TransformersLLM:
             )
 
     def _load(self) -> tuple[Any, Any]:
+        if self._loaded is not None and self._loaded_by != os.getpid():
+            # After a fork: no worker process, GPU or thread of torch came along. What was the
+            # parent's is kept from being destroyed, which would reach for its workers.
+            self._of_the_parent, self._loaded = self._loaded, None
         if self._loaded is None:
             self._loaded = self._load_now()
+            self._loaded_by = os.getpid()
         return self._loaded
 
     def _load_now(self) -> tuple[Any, Any]:
@@ -167,12 +176,19 @@ class TransformersLLM:
         path = self._path()
         device, dtype = self._placement()
         num_workers = self._num_workers or _num_cores()
+        forked = self._of_the_parent is not None
+        if forked and device != "cpu":
+            raise LLMError(
+                f"{self.name} was loaded on {device} before this process was forked, and a GPU "
+                "cannot be used on both sides; start processes by 'spawn', or fork before ranking"
+            )
         _log.info("loading %s from %s on %s", self.name, path, device)
         try:
             config = AutoConfig.from_pretrained(path)
             self._max_tokens = getattr(config, "max_position_embeddings", None)
             tokenizer = AutoTokenizer.from_pretrained(path)
-            if device == "cpu" and num_workers > 1:
+            # A forked torch may wait forever for threads that only its parent has.
+            if device == "cpu" and (num_workers > 1 or forked):
                 return tokenizer, TreeScorerPool(path, num_workers=num_workers, dtype=dtype)
             return tokenizer, TreeScorer(path, device=device, dtype=dtype)
         except (OSError, ValueError, SafetensorError) as error:

@@ -1,6 +1,7 @@
 """`TransformersLLM`: one tree gives what one forward pass for each continuation gives."""
 
 import copy
+import os
 import pickle
 
 import numpy as np
@@ -235,7 +236,7 @@ class Letters:
 def llm_env():
     llm = TransformersLLM("stub")
     # The two halves of a loaded LLM: a tokenizer and a scorer.
-    llm._loaded = (Letters(), Weights())
+    llm._loaded, llm._loaded_by = (Letters(), Weights()), os.getpid()
     mdp = toy_mdp(num_users=40, horizon=9)
     mdp.recommender = MemoryCachedRecommender(LikelihoodRecommender(llm))
     env = RPPParallelEnv(mdp)
@@ -247,7 +248,7 @@ def llm_env():
 def test_a_deepcopy_shares_the_llm_and_goes_on_alone(llm_env):
     env, llm = llm_env
     twin = copy.deepcopy(env)
-    assert twin.mdp is not env.mdp
+    assert twin.episodes is not env.episodes
     before = env.state()
     result = twin.step(ACTIONS | {"history_records": 1})
     np.testing.assert_array_equal(env.state(), before)

@@ -253,10 +253,34 @@ def test_disabled_autoreset_refuses_finished_episodes_and_resets_those_of_a_mask
             env.reset(options={"reset_mask": mask})
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, "SameStep", "sometimes"])
-def test_an_autoreset_mode_that_is_not_offered_is_an_error(mode):
-    with pytest.raises(ValueError, match=r"autoreset_mode=.*NextStep"):
-        vector(2, autoreset_mode=mode)
+def test_same_step_resets_within_the_last_step_and_keeps_what_was_shown_last():
+    env, other = (vector(3, autoreset_mode=mode) for mode in ("SameStep", "NextStep"))
+    for each in (env, other):
+        each.reset(seed=0)
+    for step in range(1, 2 * HORIZON + 1):
+        actions = {agent: np.full(3, step % 3) for agent in PATTERNS}
+        result, expected = env.step(actions), other.step(actions)
+        for position in (1, 2, 3):
+            for agent in PATTERNS:
+                np.testing.assert_array_equal(result[position][agent], expected[position][agent])
+        for agent in PATTERNS:
+            info = dict(result[4][agent])
+            final, ended = info.pop("final_obs", None), info.pop("_final_obs", None)
+            assert info.keys() == METRICS
+            if step % HORIZON:
+                assert final is ended is None
+                continue
+            assert ended.all()
+            np.testing.assert_array_equal(np.stack(list(final)), expected[0][agent])
+        if step % HORIZON == 0:
+            first, *_ = other.step(zeros(3))  # resets
+            assert data_equivalence(result[0], first, exact=True)
+            np.testing.assert_array_equal(env.state(), other.state())
+
+
+def test_an_unknown_autoreset_mode_is_an_error():
+    with pytest.raises(ValueError, match=r"autoreset_mode='sometimes'.*NextStep.*SameStep"):
+        vector(2, autoreset_mode="sometimes")
     assert vector(2, autoreset_mode="Disabled").metadata["autoreset_mode"] is AutoresetMode.DISABLED
 
 

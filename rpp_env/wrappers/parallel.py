@@ -1,0 +1,242 @@
+"""Wrappers of `RPPParallelEnv`, or of what PettingZoo has wrapped around it."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+from pettingzoo.utils import BaseParallelWrapper
+
+from rpp_env.errors import RppError, did_you_mean
+from rpp_env.parallel_env import RPPParallelEnv
+from rpp_env.types import PATTERNS, FloatArray
+from rpp_env.wrappers.episode_log import EpisodeLog
+from rpp_env.wrappers.parts import box, kept_columns
+
+MASKS_IN: Final = ("infos", "observations")
+INVALID_ACTIONS: Final = ("error", "wrap")
+
+_Env: TypeAlias = ParallelEnv[str, Any, Any]
+_ByAgent = dict[str, Any]
+_StepResult = tuple[
+    _ByAgent, dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
+]
+
+
+class ImprovementReward(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
+    """The reward is by how much a step's ranking is better than the one before.
+
+    The first ranking of an episode is compared with 0, so that the rewards of an episode sum to
+    the reward of its last ranking.
+
+    Args:
+        env: An `RPPParallelEnv`, wrapped or not.
+    """
+
+    def __init__(self, env: _Env) -> None:
+        super().__init__(env)
+        self._inner = inner_env(env)
+
+    def step(self, actions: Mapping[str, Any]) -> _StepResult:
+        """Takes one step."""
+        before = float(self._inner.mdp.reward(self._inner.episodes.state)[0])
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        improved = {agent: reward - before for agent, reward in rewards.items()}
+        return observations, improved, terminations, truncations, infos
+
+
+class SelectObservation(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
+    """The observations and the state without some of their parts, by name.
+
+    ``hide=("step",)`` makes agents blind to time; see `rpp_env.observations.encoder` for the
+    parts. An agent's own ``choice`` and the state's ``choices`` are both named ``choices``.
+
+    Args:
+        env: An `RPPParallelEnv`, with no other observation wrapper around it.
+        show: Parts that stay, by default all.
+        hide: Parts that go.
+
+    Raises:
+        ValueError: A part does not exist, both are given, or nothing stays.
+    """
+
+    def __init__(
+        self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
+    ) -> None:
+        super().__init__(env)
+        inner = inner_env(env)
+        if any(env.observation_space(each) != inner.observation_space(each) for each in PATTERNS):
+            raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
+        encoder = inner.mdp.encoder
+        self._columns = {
+            agent: kept_columns(encoder.layouts[agent], show=show, hide=hide) for agent in PATTERNS
+        }
+        self._state_columns = kept_columns(encoder.state_layout, show=show, hide=hide)
+        self._spaces = {agent: box(len(columns)) for agent, columns in self._columns.items()}
+        self.state_space = box(len(self._state_columns))
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        """The agent's observation space; the same object each time."""
+        return self._spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[_ByAgent, dict[str, dict[str, Any]]]:
+        """Starts an episode."""
+        observations, infos = self.env.reset(seed=seed, options=options)
+        return self._selected(observations), infos
+
+    def step(self, actions: Mapping[str, Any]) -> _StepResult:
+        """Takes one step."""
+        observations, *rest = self.env.step(actions)
+        return (self._selected(observations), *rest)
+
+    def state(self) -> FloatArray:
+        """What is left of the state."""
+        state: FloatArray = self.env.state()[self._state_columns]
+        return state
+
+    def _selected(self, observations: _ByAgent) -> _ByAgent:
+        return {agent: each[self._columns[agent]] for agent, each in observations.items()}
+
+
+class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
+    """Equal spaces for all agents, for libraries that need them.
+
+    Observations are padded with zeros to the longest, action spaces to the largest; a mask (1 for
+    an action that exists) says which are real.
+
+    Args:
+        env: An `RPPParallelEnv`, wrapped or not.
+        action_mask: Where the mask is: ``infos``, or ``observations``, which are then dictionaries
+            of ``observation`` and ``action_mask``.
+        invalid_actions: What an action does that is in the space but masked: ``wrap`` takes it
+            modulo the number of sentences, as libraries that know no masks need; ``error`` raises
+            ValueError.
+    """
+
+    def __init__(
+        self, env: _Env, *, action_mask: str = "infos", invalid_actions: str = "wrap"
+    ) -> None:
+        for name, value, known in (
+            ("action_mask", action_mask, MASKS_IN),
+            ("invalid_actions", invalid_actions, INVALID_ACTIONS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}={value!r} is unknown. {did_you_mean(str(value), known)}")
+        super().__init__(env)
+        inner_env(env)
+        self._in_observations = action_mask == "observations"
+        self._wraps = invalid_actions == "wrap"
+        self._sizes = {agent: int(env.action_space(agent).n) for agent in PATTERNS}
+        most = max(self._sizes.values())
+        self._length = max(env.observation_space(agent).shape[0] for agent in PATTERNS)
+        self._masks = {
+            agent: (np.arange(most) < size).astype(np.int8) for agent, size in self._sizes.items()
+        }
+        self._action_spaces = {agent: spaces.Discrete(most) for agent in PATTERNS}
+        self._observation_spaces = {agent: self._padded_space(most) for agent in PATTERNS}
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        """The agent's observation space, equal to the others'; the same object each time."""
+        return self._observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Discrete:
+        """The agent's action space, equal to the others'; the same object each time."""
+        return self._action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[_ByAgent, dict[str, dict[str, Any]]]:
+        """Starts an episode."""
+        observations, infos = self.env.reset(seed=seed, options=options)
+        return self._padded(observations), self._masked(infos)
+
+    def step(self, actions: Mapping[str, Any]) -> _StepResult:
+        """Takes one step."""
+        chosen = {agent: self._chosen(agent, action) for agent, action in actions.items()}
+        observations, rewards, terminations, truncations, infos = self.env.step(chosen)
+        return self._padded(observations), rewards, terminations, truncations, self._masked(infos)
+
+    def _padded_space(self, most: int) -> spaces.Space[Any]:
+        if not self._in_observations:
+            return box(self._length)
+        mask = spaces.Box(0, 1, (most,), np.int8)
+        return spaces.Dict({"observation": box(self._length), "action_mask": mask})
+
+    def _padded(self, observations: _ByAgent) -> _ByAgent:
+        padded = {
+            agent: np.pad(each, (0, self._length - len(each)))
+            for agent, each in observations.items()
+        }
+        if not self._in_observations:
+            return padded
+        return {
+            agent: {"observation": each, "action_mask": self._masks[agent].copy()}
+            for agent, each in padded.items()
+        }
+
+    def _masked(self, infos: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if self._in_observations:
+            return infos
+        return {
+            agent: {**info, "action_mask": self._masks[agent].copy()}
+            for agent, info in infos.items()
+        }
+
+    def _chosen(self, agent: str, action: Any) -> Any:
+        size = self._sizes.get(agent)
+        if size is None or np.size(action) != 1 or not 0 <= action < len(self._masks[agent]):
+            return action  # the environment's own error names what is wrong
+        if action >= size and not self._wraps:
+            raise ValueError(
+                f"actions[{agent!r}]={action!r} is masked: {agent} has {size} sentences; follow "
+                "the action mask, or make PadSpaces with invalid_actions='wrap'"
+            )
+        return action % size
+
+
+class RecordEpisodes(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
+    """Writes each episode as a line of JSON; see `EpisodeLog` for what is in it.
+
+    Args:
+        env: An `RPPParallelEnv`, wrapped or not.
+        path: The file; lines are appended.
+        texts: Whether prompts and titles are written too.
+    """
+
+    def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
+        super().__init__(env)
+        self._inner = inner_env(env)
+        self._log = EpisodeLog(path, texts=texts)
+
+    def reset(
+        self, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[_ByAgent, dict[str, dict[str, Any]]]:
+        """Starts an episode."""
+        result = self.env.reset(seed=seed, options=options)
+        self._log.begin(self._inner.episodes)
+        return result  # type: ignore[no-any-return]
+
+    def step(self, actions: Mapping[str, Any]) -> _StepResult:
+        """Takes one step."""
+        result: _StepResult = self.env.step(actions)
+        self._log.add(self._inner.episodes)
+        return result
+
+    def close(self) -> None:
+        """Writes an unfinished episode, and closes."""
+        self._log.close()
+        super().close()
+
+
+def inner_env(env: _Env) -> RPPParallelEnv:
+    """The `RPPParallelEnv` inside of wrappers; RppError when it is another environment."""
+    inner = env.unwrapped
+    if not isinstance(inner, RPPParallelEnv):
+        raise RppError(
+            f"env={env!r:.80} must be an RPPParallelEnv; see rpp_env.wrappers for other views"
+        )
+    return inner

@@ -1,0 +1,141 @@
+"""Wrappers of `RPPEnv`, or of what Gymnasium has wrapped around it."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+
+from rpp_env.errors import RppError
+from rpp_env.single_env import RPPEnv
+from rpp_env.types import BoolArray, FloatArray, IntArray
+from rpp_env.wrappers.episode_log import EpisodeLog
+from rpp_env.wrappers.parts import box, kept_columns
+
+_Env = gymnasium.Env[Any, Any]
+_StepResult = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
+
+
+class ImprovementReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """The reward is by how much a step's ranking is better than the one before.
+
+    The first ranking of an episode is compared with 0, so that the rewards of an episode sum to
+    the reward of its last ranking.
+
+    Args:
+        env: An `RPPEnv`, wrapped or not.
+    """
+
+    def __init__(self, env: _Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._inner = inner_env(env)
+
+    def step(self, action: Any) -> _StepResult:
+        """Takes one step."""
+        before = self._inner.mdp.reward(self._inner.episodes.state)[0]
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, float(reward) - float(before), terminated, truncated, info
+
+
+class SelectObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
+    """The observation without some of its parts, by name.
+
+    ``hide=("step",)`` makes it blind to time; see `rpp_env.observations.encoder` for the parts.
+
+    Args:
+        env: An `RPPEnv`, with no other observation wrapper around it.
+        show: Parts that stay, by default all.
+        hide: Parts that go.
+
+    Raises:
+        ValueError: A part does not exist, both are given, or nothing stays.
+    """
+
+    def __init__(
+        self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
+    ) -> None:
+        RecordConstructorArgs.__init__(self, show=show, hide=hide)
+        super().__init__(env)
+        inner = inner_env(env)
+        if env.observation_space != inner.observation_space:
+            raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
+        self._columns = kept_columns(inner.mdp.encoder.state_layout, show=show, hide=hide)
+        self.observation_space = box(len(self._columns))
+
+    def observation(self, observation: FloatArray) -> FloatArray:
+        """The columns that stay."""
+        return observation[self._columns]
+
+
+class FlattenAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
+    """One number for the four choices, for algorithms that know only `Discrete` actions.
+
+    Args:
+        env: An `RPPEnv`, wrapped or not.
+    """
+
+    def __init__(self, env: _Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._sizes = inner_env(env).mdp.catalog.num_choices
+        self.action_space = spaces.Discrete(int(np.prod(self._sizes)))
+
+    def action(self, action: Any) -> IntArray:
+        """The four choices that a number stands for. Shape: (4,)."""
+        if not self.action_space.contains(action):
+            raise ValueError(f"action={action!r} must be a number from {self.action_space}")
+        return unflattened(action, self._sizes)
+
+    def action_masks(self) -> BoolArray:
+        """Which numbers may be chosen: all."""
+        return np.ones(int(np.prod(self._sizes)), dtype=np.bool_)
+
+
+class RecordEpisodes(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Writes each episode as a line of JSON; see `EpisodeLog` for what is in it.
+
+    Args:
+        env: An `RPPEnv`, wrapped or not.
+        path: The file; lines are appended.
+        texts: Whether prompts and titles are written too.
+    """
+
+    def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
+        RecordConstructorArgs.__init__(self, path=str(path), texts=texts)
+        super().__init__(env)
+        self._inner = inner_env(env)
+        self._log = EpisodeLog(path, texts=texts)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode."""
+        result = self.env.reset(**kwargs)
+        self._log.begin(self._inner.episodes)
+        return result
+
+    def step(self, action: Any) -> _StepResult:
+        """Takes one step."""
+        result = self.env.step(action)
+        self._log.add(self._inner.episodes)
+        return result
+
+    def close(self) -> None:
+        """Writes an unfinished episode, and closes."""
+        self._log.close()
+        super().close()
+
+
+def inner_env(env: _Env) -> RPPEnv:
+    """The `RPPEnv` inside of wrappers; RppError when it is another environment."""
+    inner = env.unwrapped
+    if not isinstance(inner, RPPEnv):
+        raise RppError(f"env={env!r:.80} must be an RPPEnv; see rpp_env.wrappers for other views")
+    return inner
+
+
+def unflattened(actions: Any, sizes: tuple[int, ...]) -> IntArray:
+    """The choices that numbers stand for, the last pattern's running fastest. Shape: (..., 4)."""
+    return np.stack(np.unravel_index(actions, sizes), axis=-1)

@@ -1,0 +1,150 @@
+"""Wrappers of `RPPVectorEnv`, or of what Gymnasium has wrapped around it."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
+
+from rpp_env.errors import RppError
+from rpp_env.types import BoolArray, FloatArray, IntArray
+from rpp_env.vector_env import RPPVectorEnv
+from rpp_env.wrappers.episode_log import EpisodeLog
+from rpp_env.wrappers.parts import box, kept_columns
+from rpp_env.wrappers.single import unflattened
+
+_Env = VectorEnv[Any, Any, Any]
+_StepResult = tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]
+
+
+class ImprovementReward(VectorWrapper):
+    """The reward is by how much a step's ranking is better than the one before.
+
+    The first ranking of an episode is compared with 0, so that the rewards of an episode sum to
+    the reward of its last ranking. A step that only resets has none.
+
+    Args:
+        env: An `RPPVectorEnv`, wrapped or not.
+    """
+
+    def __init__(self, env: _Env) -> None:
+        super().__init__(env)
+        self._inner = inner_env(env)
+
+    def step(self, actions: Any) -> _StepResult:
+        """Takes one step in every episode."""
+        episodes = self._inner.episodes
+        before = self._inner.mdp.reward(episodes.state)
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        improved = np.where(episodes.last_step.stepped, rewards - before, 0.0)
+        return observations, improved, terminations, truncations, infos
+
+
+class SelectObservation(VectorWrapper):
+    """The observations without some of their parts, by name; final ones too.
+
+    Args:
+        env: An `RPPVectorEnv`, with no other observation wrapper around it.
+        show: Parts that stay, by default all.
+        hide: Parts that go.
+
+    Raises:
+        ValueError: A part does not exist, both are given, or nothing stays.
+    """
+
+    def __init__(
+        self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
+    ) -> None:
+        super().__init__(env)
+        inner = inner_env(env)
+        if env.single_observation_space != inner.single_observation_space:
+            raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
+        self._columns = kept_columns(inner.mdp.encoder.state_layout, show=show, hide=hide)
+        self.single_observation_space = box(len(self._columns))
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    def reset(self, **kwargs: Any) -> tuple[FloatArray, dict[str, Any]]:
+        """Starts episodes."""
+        observations, infos = self.env.reset(**kwargs)
+        return observations[:, self._columns], infos
+
+    def step(self, actions: Any) -> _StepResult:
+        """Takes one step in every episode."""
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        if "final_obs" in infos:
+            final = np.full(self.num_envs, None, dtype=object)
+            for row in np.flatnonzero(infos["_final_obs"]):
+                final[row] = infos["final_obs"][row][self._columns]
+            infos = {**infos, "final_obs": final}
+        return observations[:, self._columns], rewards, terminations, truncations, infos
+
+
+class FlattenAction(VectorActionWrapper):
+    """One number for the four choices of each episode.
+
+    Args:
+        env: An `RPPVectorEnv`, wrapped or not.
+    """
+
+    def __init__(self, env: _Env) -> None:
+        super().__init__(env)
+        self._sizes = inner_env(env).mdp.catalog.num_choices
+        self._size = int(np.prod(self._sizes))
+        self.single_action_space = spaces.Discrete(self._size)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def actions(self, actions: Any) -> IntArray:
+        """The four choices that numbers stand for. Shape: (B, 4)."""
+        numbers = np.asarray(actions)
+        whole = numbers.shape == (self.num_envs,) and np.issubdtype(numbers.dtype, np.integer)
+        if not whole or (numbers < 0).any() or (numbers >= self._size).any():
+            raise ValueError(
+                f"actions={actions!r:.200} must be {self.num_envs} numbers from "
+                f"{self.single_action_space}"
+            )
+        return unflattened(numbers, self._sizes)
+
+
+class RecordEpisodes(VectorWrapper):
+    """Writes each episode as a line of JSON; see `EpisodeLog` for what is in it.
+
+    Args:
+        env: An `RPPVectorEnv`, wrapped or not.
+        path: The file; lines are appended.
+        texts: Whether prompts and titles are written too.
+    """
+
+    def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
+        super().__init__(env)
+        self._inner = inner_env(env)
+        self._log = EpisodeLog(path, texts=texts)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Starts episodes."""
+        result = self.env.reset(**kwargs)
+        self._log.begin(self._inner.episodes)
+        return result
+
+    def step(self, actions: Any) -> _StepResult:
+        """Takes one step in every episode."""
+        result: _StepResult = self.env.step(actions)
+        self._log.add(self._inner.episodes)
+        return result
+
+    def close(self, **kwargs: Any) -> None:
+        """Writes unfinished episodes, and closes."""
+        self._log.close()
+        super().close(**kwargs)
+
+
+def inner_env(env: _Env) -> RPPVectorEnv:
+    """The `RPPVectorEnv` inside of wrappers; RppError when it is another environment."""
+    inner = env.unwrapped
+    if not isinstance(inner, RPPVectorEnv):
+        raise RppError(
+            f"env={env!r:.80} must be an RPPVectorEnv; see rpp_env.wrappers for other views"
+        )
+    return inner

@@ -69,6 +69,7 @@ def vector_parallel_env(
     *,
     split: str = "train",
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    render_mode: str | None = None,
     **kwargs: Any,
 ) -> RPPVectorParallelEnv:
     """Makes `num_envs` of them at once, with one recommender call a step.
@@ -79,10 +80,15 @@ def vector_parallel_env(
             recording that ships: SmolLM2-135M-Instruct on MovieLens-100K, no download, no LLM.
         split: The users whose instances are drawn: ``train``, ``validation`` or ``test``.
         autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
+        render_mode: ``human``, ``ansi`` or None.
         **kwargs: Passed to `recorded_mdp` when `mdp` is not given.
     """
     return RPPVectorParallelEnv(
-        _mdp(mdp, recorded_mdp, kwargs), num_envs, split=split, autoreset_mode=autoreset_mode
+        _mdp(mdp, recorded_mdp, kwargs),
+        num_envs,
+        split=split,
+        autoreset_mode=autoreset_mode,
+        render_mode=render_mode,
     )
 
 

@@ -25,4 +25,6 @@ def register_envs() -> None:
                 id=env_id,
                 entry_point=f"rpp_env.entry_points:{single}",
                 vector_entry_point=f"rpp_env.entry_points:{batched}" if batched else None,
+                # Gymnasium's checker knows no reward for each agent.
+                disable_env_checker="Tuple" in env_id,
             )

@@ -1,10 +1,11 @@
 """`RPPVectorParallelEnv`: the PettingZoo view with a leading num_envs axis, one LLM call a step.
 
 Gymnasium has vector environments and PettingZoo has none; this follows the one published shape of
-such an API, dictionaries of batched arrays keyed by agent (AgileRL's `PettingZooVecEnv`).
+such an API, dictionaries of batched arrays keyed by agent (AgileRL's `PettingZooVecEnv`), and has
+its names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from rpp_env.spaces import (
     state_space,
     step_metrics,
 )
-from rpp_env.text_view import prompt_of
+from rpp_env.text_view import RENDER_MODES, check_render_mode, prompt_of, render
 from rpp_env.types import PATTERNS, BoolArray, FloatArray, IntArray, Prompt, PromptState
 
 ByAgent = dict[str, FloatArray]
@@ -42,6 +43,8 @@ class RPPVectorParallelEnv:
             whose infos hold what it last showed as ``final_obs``. ``Disabled``: a finished episode
             must be reset by the caller, by ``reset(options={"reset_mask": bool (B,)})`` or a full
             reset.
+        render_mode: ``human`` writes prompts and rankings to standard output after each step,
+            ``ansi`` makes `render` return them.
     """
 
     def __init__(
@@ -51,14 +54,18 @@ class RPPVectorParallelEnv:
         *,
         split: str = "train",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
     ) -> None:
         self.episodes = Episodes(mdp, num_envs, split=split, autoreset_mode=autoreset_mode)
         self.mdp = mdp
         self.num_envs = self.episodes.num_envs
         self.possible_agents = list(PATTERNS)
         self.agents: list[str] = []
+        self.num_agents = len(PATTERNS)
+        self.render_mode = check_render_mode(render_mode)
         self.metadata = {
             "name": "rpp_vector_v0",
+            "render_modes": list(RENDER_MODES),
             "autoreset_mode": self.episodes.autoreset_mode,
         }
         self._spaces = observation_spaces(mdp)
@@ -67,6 +74,7 @@ class RPPVectorParallelEnv:
         # Made when they are asked for: their bounds take as much memory as observations do.
         self._batched: dict[tuple[str, str], spaces.Space[Any]] = {}
         self._observed: tuple[PromptState, FloatArray] | None = None
+        self._pending: Mapping[str, Any] = {}
 
     def single_observation_space(self, agent: str) -> spaces.Box:
         """Observation space of one agent in one episode."""
@@ -129,6 +137,8 @@ class RPPVectorParallelEnv:
         }
         if self.episodes.state is not step.outcome:
             self._add_final_observations(infos, step)
+        if self.render_mode == "human":
+            self.render()
         return (
             self._observations(),
             {agent: step.rewards.copy() for agent in self.agents},
@@ -136,6 +146,19 @@ class RPPVectorParallelEnv:
             {agent: step.truncated.copy() for agent in self.agents},
             infos,
         )
+
+    def step_async(self, actions: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+        """Keeps actions, by agent or a dictionary for each environment, for `step_wait`."""
+        if not isinstance(actions, Mapping):
+            known = {agent for each in actions for agent in each}
+            actions = {agent: np.array([each.get(agent) for each in actions]) for agent in known}
+        self._pending = actions
+
+    def step_wait(
+        self, timeout: float | None = None
+    ) -> tuple[ByAgent, ByAgent, dict[str, BoolArray], dict[str, BoolArray], Infos]:
+        """Takes the step that `step_async` was given; there is nothing to time out."""
+        return self.step(self._pending)
 
     def state(self) -> FloatArray:
         """All that a centralized critic may see: every agent's choice. Shape: (B, S)."""
@@ -159,7 +182,11 @@ class RPPVectorParallelEnv:
         """The prompts as they stand, one an episode; every episode must have had a step."""
         return [prompt_of(self.mdp, self.episodes.state, row) for row in range(self.num_envs)]
 
-    def close(self) -> None:
+    def render(self) -> tuple[str, ...] | None:
+        """The prompt, its ranking and its reward of each episode; see `render_mode`."""
+        return render(self.episodes, self.render_mode) or None
+
+    def close(self, **kwargs: Any) -> None:
         """Nothing to release: the recommender belongs to whoever made it."""
 
     @property

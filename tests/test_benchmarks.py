@@ -10,6 +10,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Options that make a benchmark short.
 ARGUMENTS = {
     "scoring.py": ["--prompts", "2"],
+    "sb3_ppo.py": ["--steps", "960", "--seeds", "2"],
     "throughput.py": ["--batches", "1", "64", "--steps", "2000", "--rounds", "1"],
 }
 
@@ -29,6 +30,9 @@ def test_it_runs_and_ends_in_one_line_of_json(name, tmp_path):
     assert result["command"].startswith(f"python benchmarks/{name}")
     if name == "scoring.py":
         assert result["max_abs_diff"] <= 1e-4
+    if name == "sb3_ppo.py":
+        assert result["best_fixed"] == pytest.approx(0.559, abs=1e-3)
+        assert all(0.4 < each["critic"]["mean"] < 0.7 for each in result["scores"].values())
     if name == "throughput.py":
         assert result["best_batch"] == 64
         assert 0 < result["training_environment_share"] < 1

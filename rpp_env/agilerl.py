@@ -1,0 +1,57 @@
+"""The batched multi-agent view as AgileRL's own kind of vector environment."""
+
+from typing import Any
+
+from gymnasium.vector import AutoresetMode
+
+from rpp_env.entry_points import vector_parallel_env
+from rpp_env.errors import RppError
+from rpp_env.mdp import PromptMDP
+from rpp_env.vector_parallel_env import RPPVectorParallelEnv
+
+try:
+    from agilerl.vector.pz_vec_env import PettingZooVecEnv
+except ImportError as error:
+    raise RppError("rpp_env.agilerl needs AgileRL: pip install 'rpp-env[agilerl]'") from error
+
+
+class RPPPettingZooVecEnv(RPPVectorParallelEnv, PettingZooVecEnv):  # type: ignore[misc]
+    """`RPPVectorParallelEnv`, which has all that AgileRL calls, under the type it asks for.
+
+    AgileRL's training functions take anything else for a single environment. Its own vector
+    environments reset an episode within its last step, and so does this.
+
+    Args:
+        mdp: The dynamics.
+        num_envs: Episodes at once (B).
+        split: The users whose instances are drawn: ``train``, ``validation`` or ``test``.
+        render_mode: ``human``, ``ansi`` or None.
+    """
+
+    def __init__(
+        self,
+        mdp: PromptMDP,
+        num_envs: int,
+        *,
+        split: str = "train",
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(
+            mdp,
+            num_envs,
+            split=split,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            render_mode=render_mode,
+        )
+        self.closed = False
+
+
+def make_vec_env(num_envs: int, **options: Any) -> RPPPettingZooVecEnv:
+    """Makes an `RPPPettingZooVecEnv`.
+
+    Args:
+        num_envs: Episodes at once.
+        **options: ``mdp``, ``split``, ``render_mode``, or options of `recorded_mdp`.
+    """
+    view = {name: options.pop(name) for name in ("split", "render_mode") if name in options}
+    return RPPPettingZooVecEnv(vector_parallel_env(num_envs, **options).mdp, num_envs, **view)

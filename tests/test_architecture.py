@@ -44,6 +44,7 @@ MAY_IMPORT = {
     | {"rewards", "observations", "episodes", "text_view"}
     | {"parallel_env", "single_env", "vector_env"},
     "sb3": BOTTOM | {"text_view", "entry_points", "wrappers"},
+    "rllib": BOTTOM | {"entry_points", "parallel_env"},
     "agilerl": BOTTOM | {"mdp", "entry_points", "vector_parallel_env"},
     "toy": BOTTOM | {"prompts", "recommenders", "observations", "mdp"},
     "make": BOTTOM | {"assets", "data", "prompts", "llm", "recommenders", "observations", "mdp"},
@@ -52,7 +53,7 @@ MAY_IMPORT = {
 }
 VIEWS = {
     *("parallel_env", "vector_parallel_env", "single_env", "tuple_env", "vector_env"),
-    *("entry_points", "wrappers", "sb3", "agilerl"),
+    *("entry_points", "wrappers", "sb3", "rllib", "agilerl"),
 }
 # What comes with an extra; the core needs numpy, gymnasium, pettingzoo and pyyaml alone.
 EXTRAS = {

@@ -1,0 +1,83 @@
+"""The environment under a name that RLlib knows, with a policy for each agent."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from rpp_env.entry_points import parallel_env
+from rpp_env.errors import RppError
+from rpp_env.parallel_env import RPPParallelEnv
+from rpp_env.types import PATTERNS
+
+try:
+    from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+    from ray.tune.registry import register_env
+except ImportError as error:
+    raise RppError("rpp_env.rllib needs RLlib: pip install 'rpp-env[rllib]'") from error
+
+DEFAULT_NAME = "rpp_movielens_recorded"
+
+
+def register(name: str = DEFAULT_NAME, **options: Any) -> str:
+    """Registers the environment with RLlib, to be named in ``config.environment(name)``.
+
+    Args:
+        name: The name.
+        **options: Those of `parallel_env`; ``env_config`` goes before them.
+
+    Returns:
+        `name`.
+
+    Raises:
+        ValueError: An option does not exist or is out of its range.
+    """
+    make_env(options, {})  # what is wrong is told here, not by a worker
+    register_env(name, partial(make_env, options))
+    return name
+
+
+class RPPMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]
+    """RLlib's view of `RPPParallelEnv`.
+
+    With ``config.debugging(seed=...)`` RLlib gives its seed to each reset, which would make every
+    episode be about the same user. Here a seed restarts the sequence of instances when it is a new
+    one, and the same again goes on with it.
+
+    Args:
+        env: The environment.
+    """
+
+    def __init__(self, env: RPPParallelEnv) -> None:
+        super().__init__(env)
+        # RLlib reads them off a set, whose order differs from process to process.
+        self.agents, self.possible_agents = list(PATTERNS), list(PATTERNS)
+        self._last_seed: int | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Starts an episode."""
+        new = None if seed == self._last_seed else seed
+        self._last_seed = seed
+        result: tuple[dict[str, Any], dict[str, Any]] = super().reset(seed=new, options=options)
+        return result
+
+
+def make_env(options: Mapping[str, Any], env_config: Mapping[str, Any]) -> RPPMultiAgentEnv:
+    """Makes RLlib's multi-agent environment of ours.
+
+    Args:
+        options: Those of `parallel_env`.
+        env_config: What goes before them.
+    """
+    return RPPMultiAgentEnv(parallel_env(**{**options, **env_config}))
+
+
+def one_policy_each() -> dict[str, Any]:
+    """What ``config.multi_agent(**one_policy_each())`` needs: each agent's policy is its own."""
+    policy_of: Callable[..., str] = _policy_of
+    return {"policies": set(PATTERNS), "policy_mapping_fn": policy_of}
+
+
+def _policy_of(agent: str, *args: Any, **kwargs: Any) -> str:
+    return agent

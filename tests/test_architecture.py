@@ -45,6 +45,7 @@ MAY_IMPORT = {
     | {"parallel_env", "single_env", "vector_env"},
     "sb3": BOTTOM | {"text_view", "entry_points", "wrappers"},
     "rllib": BOTTOM | {"entry_points", "parallel_env"},
+    "benchmarl": BOTTOM | {"entry_points", "wrappers"},
     "agilerl": BOTTOM | {"mdp", "entry_points", "vector_parallel_env"},
     "toy": BOTTOM | {"prompts", "recommenders", "observations", "mdp"},
     "make": BOTTOM | {"assets", "data", "prompts", "llm", "recommenders", "observations", "mdp"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
 }
 VIEWS = {
     *("parallel_env", "vector_parallel_env", "single_env", "tuple_env", "vector_env"),
-    *("entry_points", "wrappers", "sb3", "rllib", "agilerl"),
+    *("entry_points", "wrappers", "sb3", "rllib", "benchmarl", "agilerl"),
 }
 # What comes with an extra; the core needs numpy, gymnasium, pettingzoo and pyyaml alone.
 EXTRAS = {

@@ -9,7 +9,7 @@ from pettingzoo import AECEnv
 from pettingzoo.utils import parallel_to_aec
 from pettingzoo.utils.wrappers import AssertOutOfBoundsWrapper
 
-from rpp_env.errors import did_you_mean
+from rpp_env.errors import OptionError, did_you_mean
 from rpp_env.make import make_mdp
 from rpp_env.mdp import PromptMDP
 from rpp_env.parallel_env import RPPParallelEnv
@@ -178,7 +178,9 @@ def _mdp(
                 if elsewhere
                 else did_you_mean(name, {*known, *_OF_VIEWS})
             )
-            raise ValueError(
-                f"{name}: no option of the {make.__name__.partition('_')[0]} environment; {advice}"
+            # TorchRL's GymEnv tries an option of its own, and reads these words to leave it out.
+            raise OptionError(
+                f"{name}: no option of the {make.__name__.partition('_')[0]} environment "
+                f"(unexpected keyword argument {name!r}); {advice}"
             )
     return make(**kwargs)

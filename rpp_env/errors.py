@@ -16,6 +16,10 @@ class AssetError(RppError):
     """A model or data set could not be fetched, or its bytes are not the pinned ones."""
 
 
+class OptionError(RppError, ValueError, TypeError):
+    """An option does not exist, which callers know as a TypeError for an unexpected keyword."""
+
+
 class DataError(RppError, ValueError):
     """A data file or the data in it cannot be used; the message names file, line and column."""
 

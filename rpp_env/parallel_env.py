@@ -44,6 +44,11 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
         self.possible_agents = list(self._vector.possible_agents)
         self.agents: list[str] = []
         self.state_space = self._vector.single_state_space
+        # PettingZoo's names for all of them at once, which skrl reads.
+        self.observation_spaces = {
+            agent: self.observation_space(agent) for agent in self.possible_agents
+        }
+        self.action_spaces = {agent: self.action_space(agent) for agent in self.possible_agents}
 
     @property
     def episodes(self) -> Episodes:

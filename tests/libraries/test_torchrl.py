@@ -1,0 +1,159 @@
+"""TorchRL's wrappers, specs and MAPPO on the environments."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchrl")
+
+from torchrl.envs import (  # noqa: E402
+    GymEnv,
+    MarlGroupMapType,
+    PettingZooWrapper,
+    check_env_specs,
+)
+
+import rpp_env  # noqa: E402
+from rpp_env.wrappers import PadSpaces  # noqa: E402
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "torchrl_mappo.py"
+SIZES = {"role_playing": 2, "history_records": 3, "reasoning_guidance": 3, "output_format": 8}
+
+pytestmark = [
+    pytest.mark.libraries,
+    pytest.mark.filterwarnings("ignore:PettingZoo in TorchRL is tested using version"),
+    pytest.mark.filterwarnings("ignore:Creating .* which inherits from WeightUpdaterBase"),
+    pytest.mark.filterwarnings("ignore:The env passed to Collector is missing transforms"),
+]
+
+
+def wrapped(env, **kwargs):
+    return PettingZooWrapper(env, group_map=MarlGroupMapType.ONE_GROUP_PER_AGENT, seed=0, **kwargs)
+
+
+def run_example(folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def load_example():
+    spec = importlib.util.spec_from_file_location("torchrl_mappo", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_trains_and_evaluates(tmp_path):
+    printed = run_example(tmp_path, "2")
+    found = re.fullmatch(
+        r"300 steps: NDCG (\S+)\n600 steps: NDCG (\S+)\ntest users: NDCG (\S+)\n", printed
+    )
+    assert found, printed
+    assert all(0.3 < float(ndcg) < 0.8 for ndcg in found.groups())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_example_gives_the_same_again(tmp_path):
+    assert run_example(tmp_path, "1") == run_example(tmp_path, "1")
+
+
+def test_the_example_learns_where_the_answer_is_known(monkeypatch, capsys):
+    real = rpp_env.parallel_env
+    one_best_prompt = rpp_env.toy_mdp(num_types=1)
+    monkeypatch.setattr(
+        rpp_env, "parallel_env", lambda split="train": real(one_best_prompt, split=split)
+    )
+    load_example().main(12)
+    ndcg = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    assert ndcg[0] < 0.4  # random prompts
+    assert ndcg[-1] > 0.9  # the optimum is 1
+
+
+@pytest.mark.parametrize("return_state", [False, True])
+def test_specs(return_state):
+    env = wrapped(rpp_env.parallel_env(), return_state=return_state)
+    check_env_specs(env)
+    assert env.group_map == {agent: [agent] for agent in SIZES}
+    assert {agent: int(env.action_spec[agent, "action"].n) for agent in SIZES} == SIZES
+    assert ("state" in env.observation_spec.keys()) == return_state  # noqa: SIM118
+
+
+def test_groups_are_the_agents_by_default():
+    assert PettingZooWrapper(rpp_env.parallel_env()).group_map == {
+        agent: [agent] for agent in SIZES
+    }
+
+
+def test_a_rollout_is_what_the_environment_gives():
+    env = rpp_env.parallel_env()
+    steps = wrapped(rpp_env.parallel_env(), return_state=True).rollout(
+        40, break_when_any_done=False
+    )
+    observations, _ = env.reset(seed=0)
+    env.reset()  # TorchRL has reset once with the seed, and once more to begin
+    for step in steps:
+        state = env.state()
+        actions = {agent: int(step[agent, "action"]) for agent in SIZES}
+        observations, rewards, _, truncations, _ = env.step(actions)
+        assert np.array_equal(step["state"], state)
+        assert np.array_equal(step["next", "state"], env.state())
+        assert bool(step["next", "truncated"]) == all(truncations.values())
+        assert not step["next", "terminated"]
+        for agent in SIZES:
+            assert float(step["next", agent, "reward"]) == pytest.approx(rewards[agent])
+            assert np.array_equal(step["next", agent, "observation"][0], observations[agent])
+        if not env.agents:
+            env.reset()
+    assert steps["next", "done"].flatten().nonzero().flatten().tolist() == [14, 29]
+
+
+@pytest.mark.parametrize("action_mask", ["infos", "observations"])
+def test_padded_specs(action_mask):
+    env = PadSpaces(rpp_env.parallel_env(), action_mask=action_mask)
+    check_env_specs(wrapped(env, return_state=True))
+
+
+@pytest.mark.parametrize("action_mask", ["infos", "observations"])
+def test_random_actions_follow_the_mask(action_mask):
+    env = PadSpaces(rpp_env.parallel_env(), action_mask=action_mask)
+    steps = wrapped(env).rollout(150, break_when_any_done=False)
+    chosen = {agent: set(steps[agent, "action"].flatten().tolist()) for agent in SIZES}
+    assert chosen == {agent: set(range(size)) for agent, size in SIZES.items()}
+
+
+def test_padded_agents_share_a_group():
+    env = PadSpaces(rpp_env.parallel_env())
+    together = PettingZooWrapper(env, group_map=MarlGroupMapType.ALL_IN_ONE_GROUP, seed=0)
+    check_env_specs(together)
+    steps = together.rollout(15)
+    assert steps["agents", "action_mask"].shape == (15, 4, 8)
+    assert steps["agents", "action_mask"][0].sum(-1).tolist() == list(SIZES.values())
+
+
+def test_turns():
+    env = PettingZooWrapper(rpp_env.env(), use_mask=True, seed=0)
+    check_env_specs(env)
+    steps = env.rollout(100)
+    assert len(steps) == 60  # four turns a step
+
+
+def test_gymnasium_view():
+    env = GymEnv("rpp/MovieLensRecorded-v0")
+    check_env_specs(env)
+    steps = env.rollout(100)
+    assert len(steps) == 15
+    assert bool(steps["next", "truncated"][-1])
+    assert not steps["next", "terminated"].any()

@@ -1,5 +1,6 @@
 # make train: install, train on the recording, evaluate there and with the LLM.
 # make test: install, run the tests.
+# make test-libraries: train with every other library, each installed in an environment of its own.
 PYTHON ?= python3
 RUN ?= runs/movies
 BIN := .venv/bin
@@ -27,11 +28,14 @@ check: .venv/installed
 	@# The folder agents/ is installed as rpp_agents; mypy is shown it under that name.
 	@mkdir -p .venv/typing && ln -sfn $(CURDIR)/agents .venv/typing/rpp_agents
 	MYPYPATH=.venv/typing $(BIN)/mypy -p rpp_env -p rpp_agents
+	@# The variable silences an advertisement for another generator.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir .venv/site
 
 test-libraries: $(LIBRARIES:%=test-%)
 
 $(LIBRARIES:%=test-%): test-%: .venv-%/installed
 	.venv-$*/bin/python -m pytest tests/libraries/test_$*.py $(STANDARDS)
+	.venv-$*/bin/python -m pytest tests/test_docs.py -k $* -m 'not live'
 
 # RLlib pins gymnasium 1.2.2: where the standards are held with that version as well.
 test-rllib: STANDARDS := tests/standards tests/rpp_env/test_views.py -m 'not live'
@@ -40,7 +44,7 @@ test-rllib: STANDARDS := tests/standards tests/rpp_env/test_views.py -m 'not liv
 	$(PYTHON) -m venv .venv
 	@# torch first and alone, so that nothing else decides which build of it is taken.
 	$(BIN)/python -m pip install -c constraints.txt torch
-	$(BIN)/python -m pip install -c constraints.txt -e '.[agents,llm,sb3,test,check]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[agents,llm,sb3,test,docs,check]'
 	@touch $@
 
 .venv-%/installed: setup.cfg constraints.txt

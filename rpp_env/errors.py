@@ -17,7 +17,10 @@ class AssetError(RppError):
 
 
 class OptionError(RppError, ValueError, TypeError):
-    """An option does not exist, which callers know as a TypeError for an unexpected keyword."""
+    """An option does not exist, or not with this value.
+
+    It is a TypeError as well: libraries that try options of their own go on without them then.
+    """
 
 
 class DataError(RppError, ValueError):

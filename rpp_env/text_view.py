@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from rpp_env.episodes import Episodes
-from rpp_env.errors import RppError, did_you_mean
+from rpp_env.errors import OptionError, RppError, did_you_mean
 from rpp_env.mdp import PromptMDP
 from rpp_env.rewards import target_ranks
 from rpp_env.types import Prompt, PromptState
@@ -14,9 +14,9 @@ RENDER_MODES: Final = ("human", "ansi")
 
 
 def check_render_mode(render_mode: str | None) -> str | None:
-    """Returns `render_mode`; ValueError when it is neither None nor one of `RENDER_MODES`."""
+    """Returns `render_mode`; OptionError when it is neither None nor one of `RENDER_MODES`."""
     if render_mode is not None and render_mode not in RENDER_MODES:
-        raise ValueError(
+        raise OptionError(  # SB3's make_vec_env tries 'rgb_array' first
             f"render_mode={render_mode!r} is no mode. "
             f"{did_you_mean(str(render_mode), RENDER_MODES)}"
         )

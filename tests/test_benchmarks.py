@@ -9,6 +9,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 # Options that make a benchmark short.
 ARGUMENTS = {
+    "copies.py": ["--copies", "4"],
     "scoring.py": ["--prompts", "2"],
     "sb3_ppo.py": ["--steps", "960", "--seeds", "2"],
     "throughput.py": ["--batches", "1", "64", "--steps", "2000", "--rounds", "1"],
@@ -28,6 +29,9 @@ def test_it_runs_and_ends_in_one_line_of_json(name, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["command"].startswith(f"python benchmarks/{name}")
+    if name == "copies.py":
+        assert result["llm"] > 400  # MiB
+        assert all(result[way] < 40 for way in ("deepcopies", "pickle", "fork_before_step"))
     if name == "scoring.py":
         assert result["max_abs_diff"] <= 1e-4
     if name == "sb3_ppo.py":

@@ -127,13 +127,13 @@ def test_its_make_targets_exist():
 def test_its_extras_exist():
     setup = (ROOT / "setup.cfg").read_text("utf-8")
     extras = set(",".join(re.findall(r"rpp-env\[([\w,]+)\]", README)).split(","))
-    assert extras == {"agents", "llm"}
+    assert extras == {"agents", "llm", "sb3"}
     assert all(re.search(rf"^{name} =", setup, flags=re.M) for name in extras)
 
 
 @pytest.mark.parametrize(
     "document",
-    [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))],
+    [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))],
     ids=lambda path: path.name,
 )
 def test_links_and_files_named_exist(document):

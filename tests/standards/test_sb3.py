@@ -5,6 +5,7 @@ import pytest
 import sb3_contrib
 import stable_baselines3
 from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.env_util import make_vec_env as make_single_envs
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -114,6 +115,12 @@ def test_sb3s_own_wrappers_and_options():
     env.set_options([{"instance_id": 2}, {}, {}])
     with pytest.raises(ValueError, match="instance_id must be set for all"):
         env.reset()
+
+
+def test_sb3s_own_make_vec_env_makes_single_ones():
+    env = make_single_envs("rpp_env:rpp/MovieLensRecorded-v0", 2, env_kwargs={"split": "test"})
+    assert env.reset().shape == (2, 796)
+    stable_baselines3.A2C("MlpPolicy", env).learn(20)
 
 
 def test_methods_of_rows():

@@ -42,14 +42,14 @@ def main(steps: int = 6_000) -> None:
     """Trains, and prints the mean NDCG of a step."""
     set_seed(0)
     env = wrap_env(rpp_env.parallel_env(), verbose=False)
-    config = MAPPO_CFG(rollouts=300, learning_epochs=4, mini_batches=3, discount_factor=0.2)
-    config.experiment.write_interval = config.experiment.checkpoint_interval = 0
-    for name in (name for name in vars(config) if name.endswith("_kwargs")):
-        setattr(config, name, {agent: {} for agent in env.possible_agents})
+    cfg = MAPPO_CFG(rollouts=300, learning_epochs=4, discount_factor=0.2, time_limit_bootstrap=True)
+    cfg.experiment.write_interval = cfg.experiment.checkpoint_interval = 0
+    for name in (name for name in vars(cfg) if name.endswith("_kwargs")):
+        setattr(cfg, name, {agent: {} for agent in env.possible_agents})
     models = {agent: make_models(env, agent) for agent in env.possible_agents}
     memories = {agent: RandomMemory(memory_size=300) for agent in env.possible_agents}
     about = {f"{kind}s": getattr(env, f"{kind}s") for kind in ("possible_agent", *SPACES)}
-    mappo = MAPPO(**about, models=models, memories=memories, cfg=config)
+    mappo = MAPPO(**about, models=models, memories=memories, cfg=cfg)
     SequentialTrainer(env=env, agents=mappo, cfg={"timesteps": steps, "headless": True}).train()
     on_train, on_test = ndcg(mappo, "train", 100), ndcg(mappo, "test", 100)
     print(f"{steps} steps: NDCG on train users {on_train:.3f}, on test users {on_test:.3f}")

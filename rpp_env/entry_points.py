@@ -161,7 +161,7 @@ def _mdp(
     mdp: PromptMDP | None, make: Callable[..., PromptMDP], kwargs: dict[str, Any]
 ) -> PromptMDP:
     if mdp is not None and kwargs:
-        raise ValueError(f"{', '.join(sorted(kwargs))}: not used when mdp is given; leave them out")
+        raise _unexpected(next(iter(kwargs)), "is not used when mdp is given; leave it out")
     if mdp is not None:
         if not isinstance(mdp, PromptMDP):
             raise ValueError(
@@ -178,9 +178,11 @@ def _mdp(
                 if elsewhere
                 else did_you_mean(name, {*known, *_OF_VIEWS})
             )
-            # TorchRL's GymEnv tries an option of its own, and reads these words to leave it out.
-            raise OptionError(
-                f"{name}: no option of the {make.__name__.partition('_')[0]} environment "
-                f"(unexpected keyword argument {name!r}); {advice}"
-            )
+            kind = make.__name__.partition("_")[0]
+            raise _unexpected(name, f"is no option of the {kind} environment; {advice}")
     return make(**kwargs)
+
+
+def _unexpected(name: str, why: str) -> OptionError:
+    # TorchRL's GymEnv tries an option of its own, and reads these words to leave it out.
+    return OptionError(f"unexpected keyword argument {name!r}: {name} {why}")

@@ -45,11 +45,11 @@ class RPPVectorEnv(VectorEnv[Any, Any, Any]):
             "render_fps": 1,
             "autoreset_mode": self.episodes.autoreset_mode,
         }
-        self.single_observation_space = self.single_state_space = state_space(mdp)
+        self.single_observation_space = state_space(mdp)
         self.single_action_space = joint_action_space(mdp)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self.state_space = self.observation_space
+        self.autoreset_mode = self.episodes.autoreset_mode  # where TorchRL looks for it
 
     def reset(
         self,

@@ -139,6 +139,8 @@ def test_all_its_fences_are_understood(page):
 def test_what_it_includes_is_there(page):
     included = re.findall(r'--8<-- "([^":]+)', page.read_text("utf-8"))
     assert [path for path in included if not (ROOT / path).is_file()] == []
+    if page.parent.name == "libraries" and page.stem != "index":
+        assert [path for path in included if path.startswith(f"examples/{page.stem}_")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

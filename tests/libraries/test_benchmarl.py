@@ -91,7 +91,7 @@ def test_a_rollout_obeys_masks_and_environments_differ_in_their_users():
 def test_wrong_options_are_named():
     from rpp_env.benchmarl import RPPTask
 
-    with pytest.raises(ValueError, match=r"horizn: no option.*'horizon'"):
+    with pytest.raises(ValueError, match=r"horizn is no option.*'horizon'"):
         RPPTask(horizn=3)
     with pytest.raises(ValueError, match="split='dev'"):
         RPPTask(split="dev")

@@ -108,7 +108,7 @@ def test_spaces_agents_and_configuration(ray):
     each = one_policy_each()
     assert each["policies"] == set(PATTERNS)
     assert all(each["policy_mapping_fn"](agent, None) == agent for agent in PATTERNS)
-    with pytest.raises(ValueError, match=r"horizn: no option.*'horizon'"):
+    with pytest.raises(ValueError, match=r"horizn is no option.*'horizon'"):
         register("rpp_wrong", horizn=3)
     with pytest.raises(ValueError, match="split='dev'"):
         make_env({}, {"split": "dev"})

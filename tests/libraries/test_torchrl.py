@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ pytest.importorskip("torchrl")
 
 from torchrl.envs import (  # noqa: E402
     GymEnv,
+    GymWrapper,
     MarlGroupMapType,
     PettingZooWrapper,
     check_env_specs,
@@ -150,8 +152,24 @@ def test_turns():
     assert len(steps) == 60  # four turns a step
 
 
-def test_gymnasium_view():
-    env = GymEnv("rpp/MovieLensRecorded-v0")
+@pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
+def test_the_batch_of_the_gymnasium_view(mode):
+    env = GymWrapper(
+        gymnasium.make_vec("rpp/MovieLensRecorded-v0", num_envs=3, autoreset_mode=mode)
+    )
+    check_env_specs(env)
+    steps = env.rollout(40, break_when_any_done=False)
+    assert steps.batch_size == (3, 40)
+    ends = steps["next", "truncated"][:, :, 0].nonzero()[:, 1].tolist()
+    assert ends == [14, 29] * 3
+    # What an episode showed last is its own, not the next one's beginning.
+    last = steps["next", "observation"][:, 14, -1]
+    assert last.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("options", [{}, {"mdp": rpp_env.toy_mdp()}])
+def test_gymnasium_view(options):
+    env = GymEnv("rpp/MovieLensRecorded-v0", **options)
     check_env_specs(env)
     steps = env.rollout(100)
     assert len(steps) == 15

@@ -148,14 +148,20 @@ def test_an_episode_is_truncated_once():
 
 
 def test_unknown_options_of_make_are_named():
-    with pytest.raises(ValueError, match=r"horizn: no option of the recorded.*'horizon'"):
+    with pytest.raises(ValueError, match=r"horizn is no option of the recorded.*'horizon'"):
         gymnasium.make("rpp/MovieLensRecorded-v0", horizn=3)
-    with pytest.raises(ValueError, match=r"num_candidates: .*make_mdp"):
+    with pytest.raises(ValueError, match=r"num_candidates .*make_mdp"):
         gymnasium.make("rpp/MovieLensRecorded-v0", num_candidates=3)
-    with pytest.raises(ValueError, match=r"max_episode_steps: no option"):
+    with pytest.raises(ValueError, match=r"max_episode_steps is no option"):
         gymnasium.make_vec("rpp/MovieLensRecorded-v0", max_episode_steps=3)
-    with pytest.raises(ValueError, match=r"temperature: no option of the live.*"):
+    with pytest.raises(ValueError, match=r"temperature is no option of the live.*"):
         gymnasium.make("rpp/MovieLens-v0", temperature=3)
+
+
+def test_options_beside_dynamics_are_refused():
+    for wrong in (ValueError, TypeError):
+        with pytest.raises(wrong, match=r"unexpected keyword argument 'horizon'.*mdp is given"):
+            gymnasium.make("rpp/MovieLensRecorded-v0", mdp=mdp(), horizon=3)
 
 
 def test_dynamics_of_ones_own_go_through_make():

@@ -11,7 +11,9 @@ from rpp_env.entry_points import recorded_vector_env
 from rpp_env.errors import RppError
 from rpp_env.text_view import prompt_of, ranked_titles
 from rpp_env.types import BoolArray, FloatArray
-from rpp_env.wrappers.vector import FlattenAction, inner_env
+from rpp_env.vector_env import RPPVectorEnv
+from rpp_env.wrappers.inner import inner_env
+from rpp_env.wrappers.vector import FlattenAction
 
 try:
     from stable_baselines3.common.vec_env import VecEnv, VecMonitor
@@ -36,7 +38,7 @@ class RPPVecEnv(VecEnv):
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        inner = inner_env(env)
+        inner = inner_env(env, RPPVectorEnv)
         mode = inner.episodes.autoreset_mode
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "wrappers": BOTTOM
     | {"rewards", "observations", "episodes", "text_view"}
     | {"parallel_env", "single_env", "vector_env"},
-    "sb3": BOTTOM | {"text_view", "entry_points", "wrappers"},
+    "sb3": BOTTOM | {"text_view", "entry_points", "vector_env", "wrappers"},
     "rllib": BOTTOM | {"entry_points", "parallel_env"},
     "benchmarl": BOTTOM | {"entry_points", "wrappers"},
     "agilerl": BOTTOM | {"mdp", "entry_points", "vector_parallel_env"},

@@ -9,10 +9,11 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 from pettingzoo.utils import BaseParallelWrapper
 
-from rpp_env.errors import RppError, did_you_mean
+from rpp_env.errors import did_you_mean
 from rpp_env.parallel_env import RPPParallelEnv
 from rpp_env.types import PATTERNS, FloatArray
 from rpp_env.wrappers.episode_log import EpisodeLog
+from rpp_env.wrappers.inner import inner_env
 from rpp_env.wrappers.parts import box, kept_columns
 
 MASKS_IN: Final = ("infos", "observations")
@@ -37,7 +38,7 @@ class ImprovementReward(BaseParallelWrapper[str, Any, Any]):  # type: ignore[mis
 
     def __init__(self, env: _Env) -> None:
         super().__init__(env)
-        self._inner = inner_env(env)
+        self._inner = inner_env(env, RPPParallelEnv)
 
     def step(self, actions: Mapping[str, Any]) -> _StepResult:
         """Takes one step."""
@@ -66,7 +67,7 @@ class SelectObservation(BaseParallelWrapper[str, Any, Any]):  # type: ignore[mis
         self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
     ) -> None:
         super().__init__(env)
-        inner = inner_env(env)
+        inner = inner_env(env, RPPParallelEnv)
         if any(env.observation_space(each) != inner.observation_space(each) for each in PATTERNS):
             raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
         encoder = inner.mdp.encoder
@@ -127,7 +128,7 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown. {did_you_mean(str(value), known)}")
         super().__init__(env)
-        inner_env(env)
+        inner_env(env, RPPParallelEnv)
         self._in_observations = action_mask == "observations"
         self._wraps = invalid_actions == "wrap"
         self._sizes = {agent: int(env.action_space(agent).n) for agent in PATTERNS}
@@ -209,7 +210,7 @@ class RecordEpisodes(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
 
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
         super().__init__(env)
-        self._inner = inner_env(env)
+        self._inner = inner_env(env, RPPParallelEnv)
         self._log = EpisodeLog(path, texts=texts)
 
     def reset(
@@ -230,13 +231,3 @@ class RecordEpisodes(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
         """Writes an unfinished episode, and closes."""
         self._log.close()
         super().close()
-
-
-def inner_env(env: _Env) -> RPPParallelEnv:
-    """The `RPPParallelEnv` inside of wrappers; RppError when it is another environment."""
-    inner = env.unwrapped
-    if not isinstance(inner, RPPParallelEnv):
-        raise RppError(
-            f"env={env!r:.80} must be an RPPParallelEnv; see rpp_env.wrappers for other views"
-        )
-    return inner

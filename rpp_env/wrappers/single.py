@@ -9,10 +9,10 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
-from rpp_env.errors import RppError
 from rpp_env.single_env import RPPEnv
 from rpp_env.types import BoolArray, FloatArray, IntArray
 from rpp_env.wrappers.episode_log import EpisodeLog
+from rpp_env.wrappers.inner import inner_env
 from rpp_env.wrappers.parts import box, kept_columns
 
 _Env = gymnasium.Env[Any, Any]
@@ -32,7 +32,7 @@ class ImprovementReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructor
     def __init__(self, env: _Env) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._inner = inner_env(env)
+        self._inner = inner_env(env, RPPEnv)
 
     def step(self, action: Any) -> _StepResult:
         """Takes one step."""
@@ -60,7 +60,7 @@ class SelectObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConst
     ) -> None:
         RecordConstructorArgs.__init__(self, show=show, hide=hide)
         super().__init__(env)
-        inner = inner_env(env)
+        inner = inner_env(env, RPPEnv)
         if env.observation_space != inner.observation_space:
             raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
         self._columns = kept_columns(inner.mdp.encoder.state_layout, show=show, hide=hide)
@@ -81,7 +81,7 @@ class FlattenAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArg
     def __init__(self, env: _Env) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._sizes = inner_env(env).mdp.catalog.num_choices
+        self._sizes = inner_env(env, RPPEnv).mdp.catalog.num_choices
         self.action_space = spaces.Discrete(int(np.prod(self._sizes)))
 
     def action(self, action: Any) -> IntArray:
@@ -107,7 +107,7 @@ class RecordEpisodes(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
         RecordConstructorArgs.__init__(self, path=str(path), texts=texts)
         super().__init__(env)
-        self._inner = inner_env(env)
+        self._inner = inner_env(env, RPPEnv)
         self._log = EpisodeLog(path, texts=texts)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
@@ -126,14 +126,6 @@ class RecordEpisodes(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         """Writes an unfinished episode, and closes."""
         self._log.close()
         super().close()
-
-
-def inner_env(env: _Env) -> RPPEnv:
-    """The `RPPEnv` inside of wrappers; RppError when it is another environment."""
-    inner = env.unwrapped
-    if not isinstance(inner, RPPEnv):
-        raise RppError(f"env={env!r:.80} must be an RPPEnv; see rpp_env.wrappers for other views")
-    return inner
 
 
 def unflattened(actions: Any, sizes: tuple[int, ...]) -> IntArray:

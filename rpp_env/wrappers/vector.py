@@ -9,10 +9,10 @@ from gymnasium import spaces
 from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from rpp_env.errors import RppError
 from rpp_env.types import BoolArray, FloatArray, IntArray
 from rpp_env.vector_env import RPPVectorEnv
 from rpp_env.wrappers.episode_log import EpisodeLog
+from rpp_env.wrappers.inner import inner_env
 from rpp_env.wrappers.parts import box, kept_columns
 from rpp_env.wrappers.single import unflattened
 
@@ -32,7 +32,7 @@ class ImprovementReward(VectorWrapper):
 
     def __init__(self, env: _Env) -> None:
         super().__init__(env)
-        self._inner = inner_env(env)
+        self._inner = inner_env(env, RPPVectorEnv)
 
     def step(self, actions: Any) -> _StepResult:
         """Takes one step in every episode."""
@@ -59,7 +59,7 @@ class SelectObservation(VectorWrapper):
         self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
     ) -> None:
         super().__init__(env)
-        inner = inner_env(env)
+        inner = inner_env(env, RPPVectorEnv)
         if env.single_observation_space != inner.single_observation_space:
             raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
         self._columns = kept_columns(inner.mdp.encoder.state_layout, show=show, hide=hide)
@@ -91,7 +91,7 @@ class FlattenAction(VectorActionWrapper):
 
     def __init__(self, env: _Env) -> None:
         super().__init__(env)
-        self._sizes = inner_env(env).mdp.catalog.num_choices
+        self._sizes = inner_env(env, RPPVectorEnv).mdp.catalog.num_choices
         self._size = int(np.prod(self._sizes))
         self.single_action_space = spaces.Discrete(self._size)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -119,7 +119,7 @@ class RecordEpisodes(VectorWrapper):
 
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
         super().__init__(env)
-        self._inner = inner_env(env)
+        self._inner = inner_env(env, RPPVectorEnv)
         self._log = EpisodeLog(path, texts=texts)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
@@ -138,13 +138,3 @@ class RecordEpisodes(VectorWrapper):
         """Writes unfinished episodes, and closes."""
         self._log.close()
         super().close(**kwargs)
-
-
-def inner_env(env: _Env) -> RPPVectorEnv:
-    """The `RPPVectorEnv` inside of wrappers; RppError when it is another environment."""
-    inner = env.unwrapped
-    if not isinstance(inner, RPPVectorEnv):
-        raise RppError(
-            f"env={env!r:.80} must be an RPPVectorEnv; see rpp_env.wrappers for other views"
-        )
-    return inner

@@ -1,9 +1,6 @@
 """RLlib on the PettingZoo view."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +8,6 @@ import pytest
 # Of ray's own imports and of what it imports.
 pytestmark = [pytest.mark.libraries, pytest.mark.filterwarnings("ignore")]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "rllib_ppo.py"
 HORIZON = 4
 
 
@@ -39,21 +35,13 @@ def config(name, **env_config):
     )
 
 
-def test_the_example_trains(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLE), "2"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert done.returncode == 0, done.stderr
-    found = re.findall(r"iteration \d: (\d+) steps, NDCG@10 (0\.\d+)", done.stdout)
+def test_the_example_trains(run_example):
+    printed = run_example("rllib_ppo.py", "2")
+    found = re.findall(r"iteration \d: (\d+) steps, NDCG@10 (0\.\d+)", printed)
     assert [int(steps) for steps, _ in found] == [960, 1920]
-    test = re.search(r"test users: NDCG@10 (0\.\d+)", done.stdout)
+    test = re.search(r"test users: NDCG@10 (0\.\d+)", printed)
     # Means of 64 to 100 users: what one user alone would give lies outside as a rule.
     assert all(0.4 < float(ndcg) < 0.65 for ndcg in [*(each for _, each in found), test[1]])
-    assert not list(tmp_path.iterdir())
 
 
 def test_every_policy_learns(ray):

@@ -2,9 +2,6 @@
 
 import logging
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,34 +10,22 @@ import torch
 # Of skrl's own imports and of what it imports.
 pytestmark = [pytest.mark.libraries, pytest.mark.filterwarnings("ignore")]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "skrl_mappo.py"
 
-
-def test_the_example_trains(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLE), "600"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_example_trains(run_example):
+    printed = run_example("skrl_mappo.py", "600")
     found = re.search(
-        r"^600 steps: NDCG on train users (0\.\d+), on test users (0\.\d+)$", done.stdout, re.M
+        r"^600 steps: NDCG on train users (0\.\d+), on test users (0\.\d+)$", printed, re.M
     )
-    assert found, done.stdout
+    assert found, printed
     assert all(0.4 < float(ndcg) < 0.7 for ndcg in found.groups())
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
-def example(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
-    import skrl_mappo
-
+def example(import_example):
+    module = import_example("skrl_mappo")
     # At exit it would log to a stream that pytest has closed.
     logging.getLogger("skrl").setLevel(logging.ERROR)
-    return skrl_mappo
+    return module
 
 
 def test_it_learns_where_the_answer_is_known(example, monkeypatch, capsys):

@@ -1,9 +1,6 @@
 """Tianshou on the padded view, agents in turn."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,31 +8,19 @@ import pytest
 # Of Tianshou's own imports and of what it imports.
 pytestmark = [pytest.mark.libraries, pytest.mark.filterwarnings("ignore")]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "tianshou_dqn.py"
 HORIZON = 15
 
 
 @pytest.fixture
-def example(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
-    import tianshou_dqn
-
-    return tianshou_dqn
+def example(import_example):
+    return import_example("tianshou_dqn")
 
 
-def test_the_example_trains(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLE), "1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    found = re.search(r"^960 steps: NDCG (0\.\d+)\ntest users: NDCG (0\.\d+)$", done.stdout, re.M)
-    assert found, done.stdout
+def test_the_example_trains(run_example):
+    printed = run_example("tianshou_dqn.py", "1")
+    found = re.search(r"^960 steps: NDCG (0\.\d+)\ntest users: NDCG (0\.\d+)$", printed, re.M)
+    assert found, printed
     assert all(0.4 < float(ndcg) < 0.7 for ndcg in found.groups())
-    assert not list(tmp_path.iterdir())
 
 
 def test_it_learns_where_the_answer_is_known(example, monkeypatch, capsys):

@@ -1,26 +1,12 @@
 """The PettingZoo views, single and with a leading num_envs axis: both only reshape `PromptMDP`."""
 
-import warnings
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
-from pettingzoo.utils import parallel_to_aec
 
 from rpp_env import PATTERNS, RPPParallelEnv, RPPVectorParallelEnv, toy_mdp
 from rpp_env.errors import RppError
-
-with warnings.catch_warnings():  # its example environments use its own deprecated interface
-    warnings.filterwarnings("ignore", "The old environment creation API", DeprecationWarning)
-    from pettingzoo.test import (
-        max_cycles_test,
-        parallel_api_test,
-        parallel_seed_test,
-        render_test,
-        state_test,
-    )
 
 HORIZON = 3
 SIZES = dict(zip(PATTERNS, (3, 4, 5, 4), strict=True))
@@ -36,10 +22,6 @@ def vector(num_envs, **kwargs):
     return RPPVectorParallelEnv(toy_mdp(num_users=40, horizon=HORIZON), num_envs, **kwargs)
 
 
-def aec(**kwargs):
-    return parallel_to_aec(single(**kwargs))
-
-
 def zeros(num_envs):
     return {agent: np.zeros(num_envs, dtype=np.int64) for agent in PATTERNS}
 
@@ -51,30 +33,6 @@ def episode(env, seed=None):
         actions = {agent: env.action_space(agent).sample() for agent in env.agents}
         record += [actions, env.step(actions), env.state()]
     return record
-
-
-def test_pettingzoo_api_test():
-    parallel_api_test(single(), num_cycles=50)
-
-
-def test_pettingzoo_seed_test():
-    parallel_seed_test(single)
-
-
-def test_pettingzoo_max_cycles_test():
-    def of(view):
-        return lambda max_cycles: view(horizon=max_cycles)
-
-    max_cycles_test(SimpleNamespace(parallel_env=of(single), env=of(aec)))
-
-
-def test_pettingzoo_state_test():
-    state_test(aec(), single())
-
-
-def test_pettingzoo_render_test(capsys):
-    render_test(aec)
-    assert "no prompt yet" in capsys.readouterr().out
 
 
 def test_equal_seeds_give_equal_whole_episodes():

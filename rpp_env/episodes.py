@@ -202,11 +202,11 @@ def _seeds(seed: Any, num_envs: int, *, drawn: bool) -> list[int | None]:
     if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
         if len(seed) != num_envs:
             raise ValueError(f"seed has {len(seed)} entries; it must have {num_envs}, one a row")
-        given = [None if value is None else _checked_seed(value) for value in seed]
+        given = [None if value is None else checked_seed(value) for value in seed]
     elif seed is None:
         given = [None] * num_envs
     else:
-        first = _checked_seed(seed)
+        first = checked_seed(seed)
         given = [first + row for row in range(num_envs)]
     if not drawn or None not in given:
         return given
@@ -214,7 +214,9 @@ def _seeds(seed: Any, num_envs: int, *, drawn: bool) -> list[int | None]:
     return [base + row if value is None else value for row, value in enumerate(given)]
 
 
-def _checked_seed(seed: Any) -> int:
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+def checked_seed(seed: Any) -> int:
+    """Returns a seed as an int; ValueError when it is none."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed!r} must be a whole number, at least 0 and below 2**63")
     return int(seed)

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
-from rpp_env.episodes import Episodes
+from rpp_env.episodes import Episodes, checked_seed
 from rpp_env.errors import RppError
 from rpp_env.mdp import PromptMDP
 from rpp_env.spaces import batched_options
@@ -73,6 +73,8 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
             options: ``instance_id`` says which instance to use, of any split. Unknown options are
                 ignored.
         """
+        if seed is not None:
+            seed = checked_seed(seed)
         observations, _ = self._vector.reset(seed=seed, options=batched_options(options))
         self.agents = list(self.possible_agents)
         return _first(observations), {agent: {} for agent in self.agents}

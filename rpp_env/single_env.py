@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from rpp_env.episodes import Episodes
+from rpp_env.episodes import Episodes, checked_seed
 from rpp_env.mdp import PromptMDP
 from rpp_env.spaces import (
     batched_options,
@@ -56,6 +56,8 @@ class RPPEnv(gymnasium.Env[Any, Any]):
             options: ``instance_id`` says which instance to use, of any split. Unknown options are
                 ignored.
         """
+        if seed is not None:
+            seed = checked_seed(seed)
         self.episodes.reset(seed=seed, options=batched_options(options))
         super().reset(seed=seed)
         return self.state(), {}

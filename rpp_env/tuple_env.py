@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import gymnasium
+import numpy as np
 from gymnasium import spaces
 
 from rpp_env.mdp import PromptMDP
@@ -47,7 +48,7 @@ class RPPTupleEnv(gymnasium.Env[Any, Any]):
     ) -> tuple[tuple[FloatArray, ...], dict[str, Any]]:
         """Starts an episode; see `RPPParallelEnv.reset`."""
         observations, _ = self.parallel_env.reset(seed=seed, options=options)
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else int(seed))
         return _in_order(observations), {}
 
     def step(  # type: ignore[override] # a reward for each agent
@@ -58,7 +59,7 @@ class RPPTupleEnv(gymnasium.Env[Any, Any]):
         Args:
             action: The index of a sentence for each agent.
         """
-        if len(action) != len(PATTERNS):
+        if not isinstance(action, Sequence | np.ndarray) or len(action) != len(PATTERNS):
             raise ValueError(
                 f"action={action!r} must have {len(PATTERNS)} entries, one for each of "
                 f"{', '.join(PATTERNS)}"

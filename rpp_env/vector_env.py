@@ -67,7 +67,7 @@ class RPPVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(options, Mapping) and "instance_id" in options:
             raise ValueError("options: a batch takes 'instance_ids', one for each environment")
         self.episodes.reset(seed=seed, options=options)
-        super().reset(seed=seed if isinstance(seed, int) else None)
+        super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
         return self.state(), {}
 
     def step(

@@ -149,6 +149,8 @@ class RPPVectorParallelEnv:
 
     def step_async(self, actions: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
         """Keeps actions, by agent or a dictionary for each environment, for `step_wait`."""
+        if not isinstance(actions, Mapping | Sequence):
+            raise ValueError(f"actions={actions!r} must be a mapping, or one for each environment")
         if not isinstance(actions, Mapping):
             known = {agent for each in actions for agent in each}
             actions = {agent: np.array([each.get(agent) for each in actions]) for agent in known}

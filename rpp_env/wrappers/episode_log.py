@@ -32,9 +32,10 @@ class EpisodeLog:
     """
 
     def __init__(self, path: str | Path, *, texts: bool = False) -> None:
-        self.path = Path(path).absolute()
-        if not self.path.parent.is_dir() or self.path.is_dir():
+        usable = isinstance(path, str | Path) and "\0" not in str(path)
+        if not usable or not Path(path).absolute().parent.is_dir() or Path(path).is_dir():
             raise ValueError(f"path={str(path)!r} must be a file in a folder that exists")
+        self.path = Path(path).absolute()
         self._texts = texts
         self._steps: dict[int, list[dict[str, Any]]] = {}
         self._heads: dict[int, dict[str, Any]] = {}
@@ -42,47 +43,58 @@ class EpisodeLog:
     def begin(self, episodes: Episodes) -> None:
         """To be called after a reset: what was left unfinished is written as it is."""
         for row in np.flatnonzero(episodes.state.steps == 0).tolist():
-            self._write(row, truncated=False)
+            self._write(row)
 
     def add(self, episodes: Episodes) -> None:
-        """To be called after a step."""
-        step = episodes.last_step
-        mdp, outcome = episodes.mdp, step.outcome
-        slots = mdp.instances.target_slots[outcome.instance_ids]
-        ranks = target_ranks(outcome.rankings, slots)
-        for row in np.flatnonzero(step.stepped).tolist():
-            instance = int(outcome.instance_ids[row])
-            self._heads[row] = {
-                "env": row,
-                "instance_id": instance,
-                "user": int(mdp.instances.users[instance]),
-                "split": SPLITS[mdp.instances.splits[instance]],
-                "target_slot": int(slots[row]),
-            }
-            entry = {
-                "actions": dict(zip(PATTERNS, outcome.choices[row].tolist(), strict=True)),
-                "history_length": int(outcome.history_lengths[row]),
-                "ranking": outcome.rankings[row].tolist(),
-                "target_rank": int(ranks[row]),
-                "recognised": int(outcome.num_recognised[row]),
-                "reward": float(step.rewards[row]),
-            }
-            if self._texts:
-                entry["prompt"] = prompt_of(mdp, outcome, row).text
-                entry["ranked_titles"] = list(ranked_titles(mdp, outcome, row))
-            self._steps.setdefault(row, []).append(entry)
-            if step.truncated[row]:
-                self._write(row, truncated=True)
+        """To be called after a step.
+
+        An episode that could not be written is kept, and written when its row goes on.
+        """
+        stepped = np.flatnonzero(episodes.last_step.stepped).tolist()
+        over = [row for row in stepped if row in self._heads and self._heads[row]["truncated"]]
+        for row in over:
+            self._write(row)
+        for row in stepped:
+            self._keep(episodes, row)
+        for row in stepped:
+            if self._heads[row]["truncated"]:
+                self._write(row)
 
     def close(self) -> None:
         """Writes what is unfinished."""
         for row in sorted(self._steps):
-            self._write(row, truncated=False)
+            self._write(row)
 
-    def _write(self, row: int, *, truncated: bool) -> None:
-        steps = self._steps.pop(row, None)
-        if steps is None:
+    def _keep(self, episodes: Episodes, row: int) -> None:
+        step, mdp = episodes.last_step, episodes.mdp
+        outcome = step.outcome.select(np.array([row]))
+        instance = int(outcome.instance_ids[0])
+        slots = mdp.instances.target_slots[outcome.instance_ids]
+        self._heads[row] = {
+            "env": row,
+            "instance_id": instance,
+            "user": int(mdp.instances.users[instance]),
+            "split": SPLITS[mdp.instances.splits[instance]],
+            "target_slot": int(slots[0]),
+            "truncated": bool(step.truncated[row]),
+        }
+        entry = {
+            "actions": dict(zip(PATTERNS, outcome.choices[0].tolist(), strict=True)),
+            "history_length": int(outcome.history_lengths[0]),
+            "ranking": outcome.rankings[0].tolist(),
+            "target_rank": int(target_ranks(outcome.rankings, slots)[0]),
+            "recognised": int(outcome.num_recognised[0]),
+            "reward": float(step.rewards[row]),
+        }
+        if self._texts:
+            entry["prompt"] = prompt_of(mdp, outcome, 0).text
+            entry["ranked_titles"] = list(ranked_titles(mdp, outcome, 0))
+        self._steps.setdefault(row, []).append(entry)
+
+    def _write(self, row: int) -> None:
+        if row not in self._steps:
             return
-        line = json.dumps({**self._heads.pop(row), "truncated": truncated, "steps": steps})
+        line = json.dumps({**self._heads[row], "steps": self._steps[row]})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+        del self._steps[row], self._heads[row]

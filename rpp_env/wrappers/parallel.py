@@ -157,8 +157,9 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
 
     def step(self, actions: Mapping[str, Any]) -> _StepResult:
         """Takes one step."""
-        chosen = {agent: self._chosen(agent, action) for agent, action in actions.items()}
-        observations, rewards, terminations, truncations, infos = self.env.step(chosen)
+        if isinstance(actions, Mapping):
+            actions = {agent: self._chosen(agent, action) for agent, action in actions.items()}
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
         return self._padded(observations), rewards, terminations, truncations, self._masked(infos)
 
     def _padded_space(self, most: int) -> spaces.Space[Any]:
@@ -189,8 +190,11 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
 
     def _chosen(self, agent: str, action: Any) -> Any:
         size = self._sizes.get(agent)
-        if size is None or np.size(action) != 1 or not 0 <= action < len(self._masks[agent]):
+        number = np.asarray(action)
+        if size is None or number.size != 1 or not np.issubdtype(number.dtype, np.integer):
             return action  # the environment's own error names what is wrong
+        if not 0 <= action < len(self._masks[agent]):
+            return action
         if action >= size and not self._wraps:
             raise ValueError(
                 f"actions[{agent!r}]={action!r} is masked: {agent} has {size} sentences; follow "

@@ -30,7 +30,7 @@ def kept_columns(
         raise ValueError(f"show={show!r}, hide={hide!r}: give one of them")
     named = {}
     for argument, parts in (("show", show), ("hide", hide)):
-        if isinstance(parts, str):
+        if isinstance(parts, str) or not isinstance(parts, Collection | None):
             raise ValueError(f"{argument}={parts!r} must be a list of parts, as in ('step',)")
         named[argument] = {_in_layout(layout, part, argument) for part in parts or ()}
     stay = set(layout.names) - named["hide"] if show is None else named["show"]

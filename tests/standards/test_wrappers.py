@@ -242,6 +242,26 @@ def test_unfinished_episodes_texts_and_appending(tmp_path):
             RecordEpisodes(RPPEnv(mdp()), wrong)
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_an_episode_that_cannot_be_written_is_kept(mode, tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    env = vector.RecordEpisodes(RPPVectorEnv(mdp(), 2, autoreset_mode=mode), folder / "log")
+    env.reset(seed=0)
+    zeros = np.zeros((2, 4), dtype=int)
+    for _ in range(HORIZON - 1):
+        env.step(zeros)
+    folder.rmdir()
+    with pytest.raises(FileNotFoundError):
+        env.step(zeros)
+    folder.mkdir()
+    for _ in range(HORIZON + (mode == "NextStep")):
+        env.step(zeros)
+    written = lines(folder / "log")
+    assert sorted(line["env"] for line in written) == [0, 0, 1, 1]
+    assert all(line["truncated"] and len(line["steps"]) == HORIZON for line in written)
+
+
 def test_wrapped_environments_are_made_again_from_their_spec(tmp_path):
     env = gymnasium.make("rpp/MovieLensRecorded-v0", horizon=HORIZON)
     env = RecordEpisodes(

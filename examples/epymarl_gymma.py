@@ -18,7 +18,7 @@ HORIZON = 15
 
 def episode(seed: int) -> list[float]:
     """The rewards of an episode with random actions, taken as EPyMARL takes them."""
-    env = gymnasium.make(KEY, max_episode_steps=HORIZON)
+    env = gymnasium.make(KEY)
     rng = np.random.default_rng(seed)
     observations, _ = env.reset(seed=seed)
     longest = max(len(each) for each in observations)

@@ -45,6 +45,10 @@ class RPPPettingZooVecEnv(RPPVectorParallelEnv, PettingZooVecEnv):  # type: igno
         )
         self.closed = False
 
+    def close(self, **kwargs: Any) -> None:
+        """Notes that it was closed; there is nothing to release."""
+        self.closed = True
+
 
 def make_vec_env(num_envs: int, **options: Any) -> RPPPettingZooVecEnv:
     """Makes an `RPPPettingZooVecEnv`.

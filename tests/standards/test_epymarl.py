@@ -1,4 +1,4 @@
-"""What EPyMARL's gymma wrapper asks of an environment, call by call (its commit 5c49252)."""
+"""What EPyMARL's gymma wrapper asks of an environment, call by call (its commit 692b1f1)."""
 
 from collections.abc import Iterable
 
@@ -15,8 +15,8 @@ SIZES = [2, 3, 3, 8]
 
 @pytest.fixture
 def env():
-    """The wrapper hands the limit to make and wraps it in another of its own."""
-    return TimeLimit(gymnasium.make(KEY, max_episode_steps=HORIZON), max_episode_steps=HORIZON)
+    """The wrapper makes it by its key, and wraps a limit of its own around it."""
+    return TimeLimit(gymnasium.make(KEY), max_episode_steps=HORIZON)
 
 
 def test_spaces_are_tuples_that_can_be_iterated_and_compared(env):
@@ -62,7 +62,7 @@ def test_an_episode(env):
 
 
 def test_other_arguments_reach_the_environment():
-    env = gymnasium.make(KEY, max_episode_steps=5, horizon=5, split="test")
+    env = gymnasium.make(KEY, horizon=5, split="test")
     assert env.unwrapped.mdp.horizon == 5
     env.reset(seed=0)
     assert env.unwrapped.episodes.split == "test"

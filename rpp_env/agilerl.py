@@ -4,7 +4,7 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
-from rpp_env.entry_points import vector_parallel_env
+from rpp_env.entry_points import parallel_env
 from rpp_env.errors import RppError
 from rpp_env.mdp import PromptMDP
 from rpp_env.vector_parallel_env import RPPVectorParallelEnv
@@ -50,12 +50,22 @@ class RPPPettingZooVecEnv(RPPVectorParallelEnv, PettingZooVecEnv):  # type: igno
         self.closed = True
 
 
-def make_vec_env(num_envs: int, **options: Any) -> RPPPettingZooVecEnv:
+def make_vec_env(
+    num_envs: int,
+    mdp: PromptMDP | None = None,
+    *,
+    split: str = "train",
+    render_mode: str | None = None,
+    **options: Any,
+) -> RPPPettingZooVecEnv:
     """Makes an `RPPPettingZooVecEnv`.
 
     Args:
         num_envs: Episodes at once.
-        **options: ``mdp``, ``split``, ``render_mode``, or options of `recorded_mdp`.
+        mdp: As for `parallel_env`.
+        split: The users whose instances are drawn.
+        render_mode: ``human``, ``ansi`` or None.
+        **options: Those of `recorded_mdp`.
     """
-    view = {name: options.pop(name) for name in ("split", "render_mode") if name in options}
-    return RPPPettingZooVecEnv(vector_parallel_env(num_envs, **options).mdp, num_envs, **view)
+    made = parallel_env(mdp, **options).mdp
+    return RPPPettingZooVecEnv(made, num_envs, split=split, render_mode=render_mode)

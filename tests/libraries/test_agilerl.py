@@ -149,3 +149,10 @@ def test_step_async_takes_a_dictionary_for_each_environment(agilerl):
     expected = other.step(dict.fromkeys(one.possible_agents, np.array([0, 1])))[1]
     for agent in one.possible_agents:
         np.testing.assert_array_equal(rewards[agent], expected[agent])
+
+
+def test_another_autoreset_mode_is_refused(agilerl):
+    from rpp_env.agilerl import make_vec_env
+
+    with pytest.raises(ValueError, match="autoreset_mode is no option"):
+        make_vec_env(2, autoreset_mode="Disabled")

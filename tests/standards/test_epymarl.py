@@ -56,7 +56,7 @@ def test_an_episode(env):
         assert sum(reward) / len(reward) == pytest.approx(info["ndcg_at_10"])
         assert terminated is False
         assert truncated is (step == HORIZON)
-        # Its runners add the numbers up over an episode.
+        # Its runners add up all values of infos, whatever they are called.
         totals = {key: totals.get(key, 0) + value for key, value in info.items()}
     assert 0 < totals["ndcg_at_10"] <= HORIZON
 

@@ -35,6 +35,17 @@ class LLMError(RppError):
     """The LLM or its engine cannot do what was asked of it."""
 
 
+class LLMUnavailableError(LLMError):
+    """An LLM did not answer in spite of repeated requests; what was asked may be asked again later.
+
+    Long work keeps what it has, stops, and can be resumed.
+    """
+
+
+class CacheError(RppError):
+    """The store of rankings cannot be used, or what is in it is damaged."""
+
+
 class RecordingError(RppError, ValueError):
     """A recording is damaged, incomplete, or does not fit what it is used with."""
 

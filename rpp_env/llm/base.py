@@ -4,17 +4,61 @@ Each capability is a method of one of the protocols below; a backend says in `ca
 them it has, so that a strategy can refuse a backend before the first call.
 """
 
-from collections.abc import Sequence
-from typing import Final, Protocol, runtime_checkable
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, runtime_checkable
 
 from rpp_env.types import FloatArray
 
 LOGLIKELIHOOD: Final = "loglikelihood"
+NEXT_TOKEN_LOGPROBS: Final = "next_token_logprobs"
+GENERATE: Final = "generate"
+STRUCTURED_OUTPUTS: Final = "structured_outputs"  # `generate` obeys a JSON schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """A conversation of one turn, whose answer may have begun already."""
+
+    system: str  # left out where it is empty
+    user: str
+    answer_prefix: str = ""  # what the answer begins with; a completion continues it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How text is drawn from an LLM."""
+
+    temperature: float = 0.0  # 0: the most likely token each time
+    top_p: float = 1.0  # nucleus: the least set of tokens with this probability
+    max_tokens: int = 256  # longest completion
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature} must be 0 or more, and finite")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must be above 0 and at most 1")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens={self.max_tokens} must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What an LLM wrote, without the prompt and without the prefix of the answer."""
+
+    text: str
+    finish_reason: str  # "stop", or "length" where `max_tokens` cut it short
 
 
 @runtime_checkable
 class LLM(Protocol):
-    """A frozen LLM."""
+    """A frozen LLM.
+
+    It may also have `usage` (`LLMUsage`, what it has cost), `identity()` (what determines its
+    answers, for a cache that outlives it), `max_in_flight` (prompts that it answers side by side
+    when several threads ask) and `close()`.
+    """
 
     name: str
     capabilities: frozenset[str]
@@ -47,3 +91,58 @@ class LoglikelihoodLLM(LLM, Protocol):
             For each context, an array with one value a continuation.
         """
         ...
+
+
+@runtime_checkable
+class NextTokenLLM(LLM, Protocol):
+    """An LLM that tells how likely given tokens come next: one forward pass a context."""
+
+    def next_token_logprobs(
+        self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
+    ) -> list[FloatArray]:
+        """Returns the log-probability (nats) of each label as the next token.
+
+        Args:
+            contexts: B texts.
+            labels: For each context, texts of one token each, such as ``" A"``.
+
+        Returns:
+            For each context, an array with one value a label.
+
+        Raises:
+            LLMError: A label is not one token of this model.
+        """
+        ...
+
+
+@runtime_checkable
+class GeneratingLLM(LLM, Protocol):
+    """An LLM that writes."""
+
+    def generate(
+        self,
+        prompts: Sequence[Chat | str],
+        *,
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+        schema: Mapping[str, Any] | None = None,
+    ) -> list[Completion]:
+        """Returns one completion of each prompt.
+
+        A prompt's completion depends on the prompt, its seed and the decoding, and not on the
+        prompts beside it.
+
+        Args:
+            prompts: B prompts: chats, put into the model's own format, or plain texts.
+            decoding: How tokens are drawn.
+            seeds: One a prompt, for a temperature above 0; by default all 0. Shape: (B,).
+            schema: JSON schema that each completion must be an instance of, for an LLM with
+                ``structured_outputs``.
+        """
+        ...
+
+
+def identity_of(llm: LLM) -> dict[str, str]:
+    """What determines an LLM's answers: what its `identity` says, or its name if it has none."""
+    identity = getattr(llm, "identity", None)
+    return {"name": llm.name} if identity is None else dict(identity())

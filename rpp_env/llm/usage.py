@@ -1,0 +1,53 @@
+"""What an LLM has cost: requests, tokens, seconds. Counted by backends, read by whoever reports."""
+
+import threading
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(kw_only=True)
+class LLMUsage:
+    """Counters; safe to add to from several threads."""
+
+    requests: int = 0
+    """Sent to the engine or server, those sent again included."""
+    retries: int = 0
+    """Of these, sent again after a fault."""
+    failures: int = 0
+    """Prompts that were given up."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    """How often each kind of fault was met, such as ``timeout`` or ``429``."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(
+        self,
+        *,
+        requests: int = 0,
+        retries: int = 0,
+        failures: int = 0,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        fault: str | None = None,
+    ) -> None:
+        """Adds to the counters."""
+        with self._lock:
+            self.requests += requests
+            self.retries += retries
+            self.failures += failures
+            self.prompt_tokens += prompt_tokens
+            self.completion_tokens += completion_tokens
+            if fault is not None:
+                self.faults[fault] = self.faults.get(fault, 0) + 1
+
+    def counts(self) -> dict[str, int]:
+        """The counters by name, without the kinds of faults."""
+        with self._lock:
+            named = [each.name for each in fields(self) if each.name not in ("faults", "_lock")]
+            return {name: getattr(self, name) for name in named}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())

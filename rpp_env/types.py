@@ -85,6 +85,8 @@ class Prompt:
     answer_prefix: str
     chat: bool
     candidates: tuple[str, ...]  # (M,) titles, in slot order
+    marks: tuple[str, ...] = ()  # (M,) what stands before each in a list, or () for bullets
+    listing: str = ""  # the list of candidates as it stands in the prompt, "" where it does not
 
     @property
     def text(self) -> str:

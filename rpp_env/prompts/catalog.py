@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from rpp_env.errors import did_you_mean
+from rpp_env.prompts.titles import Marks
 from rpp_env.types import NO_CHOICE, PATTERNS, IntArray
 
 
@@ -52,6 +53,9 @@ class PromptCatalog:
     """What stands between two titles of the history."""
     title_years: bool = True
     """Whether titles are written with their years, as in ``Heat (1995)``."""
+    candidate_marks: Marks = "bullets"
+    """What stands before each candidate in a list. With ``numbers`` or ``letters`` an LLM can name
+    a candidate by its mark, and each title is quoted."""
     source: str = field(default="", compare=False)
     """The YAML text that the catalog was read from."""
 
@@ -64,6 +68,16 @@ class PromptCatalog:
             len(self.reasoning_guidance),
             len(self.output_format),
         )
+
+    @property
+    def always_lists_candidates(self) -> bool:
+        """Whether the candidates are listed whatever is chosen."""
+        everywhere = (
+            self.role_playing,
+            self.reasoning_guidance,
+            tuple(entry.instruction for entry in self.output_format),
+        )
+        return any(all("candidates" in placeholders(t) for t in texts) for texts in everywhere)
 
     def sentences(self, pattern: str) -> tuple[str, ...]:
         """The texts of a pattern, one a choice, as a sentence encoder should read them."""
@@ -112,6 +126,8 @@ class PromptCatalog:
             self.history_start,
             self.history_separator,
             self.title_years,
+            # Not said where it is the default, so that catalogs older than it keep theirs.
+            *([self.candidate_marks] if self.candidate_marks != "bullets" else []),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 

@@ -7,7 +7,7 @@ An unknown key, a missing pattern, a sentence twice or a placeholder that does n
 from collections.abc import Hashable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import yaml
 
@@ -19,6 +19,7 @@ from rpp_env.prompts.catalog import (
     parts,
     placeholders,
 )
+from rpp_env.prompts.titles import Marks
 
 _OF_CANDIDATES: Final = frozenset({"candidates", "num_candidates"})
 _PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
@@ -71,6 +72,11 @@ def parse_catalog(text: str, *, where: str) -> PromptCatalog:
     if mode not in ("set", "add"):
         raise CatalogError(f"{where}: history_records.mode={mode!r} must be 'set' or 'add'")
     formats = _Fields(fields.get("output_format", dict), where=f"{where}: output_format")
+    marks = fields.get("candidate_marks", str, default="bullets")
+    if marks not in get_args(Marks):
+        raise CatalogError(
+            f"{where}: candidate_marks={marks!r} is no kind. {did_you_mean(marks, get_args(Marks))}"
+        )
     catalog = PromptCatalog(
         name=fields.get("name", str),
         role_playing=_texts(fields, "role_playing"),
@@ -81,6 +87,7 @@ def parse_catalog(text: str, *, where: str) -> PromptCatalog:
         history_start=history.get("start", int, default=0),
         history_separator=history.get("separator", str, default=", "),
         title_years=fields.get("title_years", bool, default=True),
+        candidate_marks=marks,
         source=text,
     )
     for each in (fields, history, formats):
@@ -115,6 +122,7 @@ def catalog_to_yaml(catalog: PromptCatalog) -> str:
     document = {
         "name": catalog.name,
         "title_years": catalog.title_years,
+        "candidate_marks": catalog.candidate_marks,
         "role_playing": list(catalog.role_playing),
         "history_records": {
             "mode": catalog.history_mode,

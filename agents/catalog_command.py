@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +13,15 @@ from rich.console import Console
 
 from rpp_agents.catalog_report import catalog_report
 from rpp_agents.catalog_tables import prompts_whole, report_tables
-from rpp_agents.record_command import about
+from rpp_agents.record_command import about, answers_one_by_one
 from rpp_agents.scoreboard import evaluation_instances
 from rpp_env import PromptMDP, Recording, live_mdp, load_catalog, load_recording, make_mdp
 from rpp_env.errors import RecordingError
-from rpp_env.llm.load import DEFAULT_LLM, load_llm
+from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA, load_data
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.prompts import PromptRenderer
-from rpp_env.recommenders import LikelihoodRecommender
+from rpp_env.recommenders import RankingConfig
 from rpp_env.recordings import record, recorded_mdp
 from rpp_env.spaces import split_instances
 from rpp_env.types import IntArray
@@ -48,9 +48,11 @@ class Check:
     """ml-100k (the default), or a folder (or .inter file) in RecBole's atomic format. With a
     recording it is for the titles alone: without it items are shown by their ids."""
     llm: str = DEFAULT_LLM
-    """backend:model, as in transformers:PATH."""
-    dtype: str | None = None
-    """float32, bfloat16 or float16; by default bfloat16 on a GPU, else float32."""
+    """backend:model, as in transformers:PATH, vllm:PATH or openai:MODEL@URL."""
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
+    """How it runs."""
+    ranking: Annotated[RankingConfig, tyro.conf.arg(name="")] = field(default_factory=RankingConfig)
+    """How it ranks."""
     num_candidates: int = 10
     """Candidates of an instance, the target included."""
     out: Path | None = None
@@ -97,8 +99,9 @@ class Check:
         if not -1 <= self.threshold <= 1:
             raise ValueError(f"threshold={self.threshold} must be from -1 to 1")
         if self.recording is not None:
-            for name in ("llm", "dtype", "num_candidates", "out"):
-                if getattr(self, name) != getattr(Check, name):
+            default = Check(catalog=self.catalog, recording=self.recording)
+            for name in ("llm", "engine", "ranking", "num_candidates", "out"):
+                if getattr(self, name) != getattr(default, name):
                     raise ValueError(
                         f"{name}={getattr(self, name)} is for ranking; leave it out with "
                         f"recording={self.recording!r}, whose rankings are there"
@@ -118,11 +121,13 @@ class Check:
         catalog = load_catalog(name)
         data_name = DEFAULT_DATA if self.data is None else self.data
         data = load_data(data_name)
-        llm = load_llm(self.llm, **({} if self.dtype is None else {"dtype": self.dtype}))
+        llm = self.engine.load(self.llm)
         mdp = make_mdp(
             data=data,
             catalog=catalog,
-            recommender=LikelihoodRecommender(llm, seed=self.seed),
+            llm=llm,
+            ranking=self.ranking,
+            cache=answers_one_by_one(llm),
             num_candidates=self.num_candidates,
             seed=self.seed,
         )
@@ -133,6 +138,7 @@ class Check:
             data,
             self.llm,
             llm,
+            ranking=self.ranking,
             num_candidates=self.num_candidates,
             targets_per_user=1,
             seed=self.seed,

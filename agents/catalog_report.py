@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rpp_agents.ranking_statistics import first_of_random, held_out_best, spearman
 from rpp_env import Recording
-from rpp_env.recommenders.likelihood import order_by_score
+from rpp_env.recommenders.ordering import order_by_score
 from rpp_env.rewards import chance_ndcg_at_k, ndcg_at_k, ndcg_of_ranks
 from rpp_env.types import PATTERNS, FloatArray, IntArray
 

@@ -1,4 +1,4 @@
-"""The command ``rpp``: fetch, train, evaluate, show, benchmark, record, catalog."""
+"""The command ``rpp``: fetch, train, evaluate, show, benchmark, record, catalog, cache."""
 
 import json
 import logging
@@ -14,10 +14,11 @@ import tyro
 from rich.console import Console
 
 from rpp_agents.benchmark import Benchmark
+from rpp_agents.cache_command import Cache
 from rpp_agents.catalog_command import Catalog
 from rpp_agents.record_command import Record
-from rpp_agents.train import TrainConfig
-from rpp_env.errors import RppError
+from rpp_agents.train_config import TrainConfig
+from rpp_env.errors import LLMUnavailableError, RppError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,11 @@ class Train:
 
     def __call__(self, console: Console) -> None:
         """Runs the command."""
+        from rpp_agents.accounting import read_usage
+        from rpp_agents.report import usage_table
         from rpp_agents.runs import read_config
-        from rpp_agents.train import config_from_json, train
+        from rpp_agents.train import train
+        from rpp_agents.train_config import config_from_json
 
         if self.resume is not None:
             if self.out is not None or self.config != TrainConfig():
@@ -71,10 +75,19 @@ class Train:
             config = with_absolute_paths(self.config)
         try:
             train(config, folder, resume=self.resume is not None)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LLMUnavailableError) as error:
             if (folder / "config.json").exists():
-                console.print(f"\nInterrupted; rpp train --resume {folder}", soft_wrap=True)
+                what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Paused"
+                console.print(
+                    f"\n{what}, with all that was answered and learned kept; go on with: "
+                    f"rpp train --resume {folder}",
+                    soft_wrap=True,
+                )
             raise
+        finally:
+            usage = read_usage(folder)
+            if usage:
+                console.print(usage_table(usage))
         console.print(f"Trained. Next: rpp evaluate {folder}", soft_wrap=True)
 
 
@@ -155,12 +168,16 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     def absolute(name: str) -> str:
         return str(Path(name).absolute()) if Path(name).exists() else name
 
-    backend, colon, model = config.llm.partition(":")
+    def absolute_llm(spec: str) -> str:
+        backend, colon, model = spec.partition(":")
+        return f"{backend}{colon}{absolute(model)}" if model else spec
+
     paths: dict[str, Any] = {
         "recording": absolute(config.recording),
         "data": absolute(config.data),
-        "catalog": absolute(config.catalog),
-        "llm": f"{backend}{colon}{absolute(model)}" if model else config.llm,
+        "catalog": absolute(config.catalog or ""),
+        "llm": absolute_llm(config.llm),
+        "refine": absolute_llm(config.refine or ""),
     }
     # A default is a name, whatever files of that name there are.
     default = TrainConfig()
@@ -176,6 +193,7 @@ COMMANDS: dict[str, Callable[..., Callable[[Console], None]]] = {
     "benchmark": Benchmark,
     "record": Record,
     "catalog": Catalog,
+    "cache": Cache,
 }
 
 

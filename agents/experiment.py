@@ -21,7 +21,8 @@ from rpp_agents.evaluate import Episodes, play_once
 from rpp_agents.registry import AGENTS, load_agent, make_agent
 from rpp_agents.rollout import collect
 from rpp_agents.statistics import mean_by_user
-from rpp_agents.train import TrainConfig, training_order
+from rpp_agents.train import training_order
+from rpp_agents.train_config import TrainConfig
 from rpp_env import PromptMDP, RPPVectorParallelEnv
 from rpp_env.rewards import ndcg_of_ranks
 from rpp_env.spaces import split_instances

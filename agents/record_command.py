@@ -2,20 +2,22 @@
 
 import importlib.metadata
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 import rpp_env
 from rpp_env import make_mdp
 from rpp_env.assets import ASSETS
 from rpp_env.data import Interactions
-from rpp_env.llm import LLM, TransformersLLM
-from rpp_env.llm.load import DEFAULT_LLM, load_llm
-from rpp_env.make import DEFAULT_CATALOG, DEFAULT_DATA, load_data
-from rpp_env.recommenders import LikelihoodRecommender
+from rpp_env.llm import LLM
+from rpp_env.llm.base import identity_of
+from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
+from rpp_env.make import DEFAULT_DATA, load_data
+from rpp_env.recommenders import RankingConfig
 from rpp_env.recordings import record
 from rpp_env.recordings.recorder import check_out
 
@@ -31,12 +33,14 @@ class Record:
     """File to write, NAME.npz."""
     data: str = DEFAULT_DATA
     """ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
-    catalog: str = DEFAULT_CATALOG
-    """Name of a catalog of rpp-env, or a YAML file."""
+    catalog: str | None = None
+    """Name of a catalog of rpp-env, or a YAML file; by default the one for the strategy."""
     llm: str = DEFAULT_LLM
-    """backend:model, as in transformers:PATH."""
-    dtype: str | None = None
-    """float32, bfloat16 or float16; by default bfloat16 on a GPU, else float32."""
+    """backend:model, as in transformers:PATH, vllm:PATH or openai:MODEL@URL."""
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
+    """How it runs."""
+    ranking: Annotated[RankingConfig, tyro.conf.arg(name="")] = field(default_factory=RankingConfig)
+    """How it ranks."""
     num_candidates: int = 10
     """Candidates of an instance, the target included."""
     targets_per_user: int = 1
@@ -52,11 +56,13 @@ class Record:
         """Runs the command."""
         check_out(self.out)
         data = load_data(self.data)
-        llm = load_llm(self.llm, **({} if self.dtype is None else {"dtype": self.dtype}))
+        llm = self.engine.load(self.llm)
         mdp = make_mdp(
             data=data,
             catalog=self.catalog,
-            recommender=LikelihoodRecommender(llm, seed=self.seed),
+            llm=llm,
+            ranking=self.ranking,
+            cache=answers_one_by_one(llm),
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
             seed=self.seed,
@@ -66,6 +72,7 @@ class Record:
             data,
             self.llm,
             llm,
+            ranking=self.ranking,
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
             seed=self.seed,
@@ -91,12 +98,23 @@ class Record:
         )
 
 
+def answers_one_by_one(llm: LLM) -> bool:
+    """Whether each prompt is a request of its own, so that answers kept of another time fit.
+
+    An engine in this process computes prompts together, and with other neighbours the last bits
+    of its scores differ: what is recorded from it is computed block by block, and is the same bit
+    for bit however often the recording was interrupted.
+    """
+    return hasattr(llm, "max_in_flight")
+
+
 def about(
     data_name: str,
     data: Interactions,
     llm_name: str,
     llm: LLM,
     *,
+    ranking: RankingConfig,
     num_candidates: int,
     targets_per_user: int,
     seed: int,
@@ -111,14 +129,10 @@ def about(
             "targets_per_user": targets_per_user,
             "seed": seed,
         },
-        "llm": {**_identity(llm), "licence": _licence(llm_name.partition(":")[2])},
-        "strategy": "likelihood",
+        "llm": {**identity_of(llm), "licence": _licence(llm_name.partition(":")[2])},
+        "strategy": ranking.to_json(),
         "versions": _versions(),
     }
-
-
-def _identity(llm: LLM) -> dict[str, str]:
-    return llm.identity() if isinstance(llm, TransformersLLM) else {"name": llm.name}
 
 
 def _licence(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,18 @@ def scoreboard_table(scoreboard: Scoreboard) -> RenderableType:
             "" if row.recognised is None else f"{row.recognised:.0%}",
             "" if row.llm_calls is None else str(row.llm_calls),
         )
+    return table
+
+
+def usage_table(usage: Mapping[str, float]) -> RenderableType:
+    """What a run has cost, by name; zeros are left out."""
+    table = Table(title="What it has cost", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in usage.items():
+        if value:
+            whole = name != "cost" and not name.startswith("seconds")
+            table.add_row(name.replace("_", " "), f"{value:,.0f}" if whole else f"{value:,.2f}")
     return table
 
 

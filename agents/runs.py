@@ -3,6 +3,7 @@
     config.json           the configuration, versions and git commit
     checkpoint.jsonl      one line of metrics an iteration; fixed.jsonl likewise
     events.out.tfevents.* the same for TensorBoard
+    usage.json            what the run has cost: requests, tokens, seconds, money
     rankings.npz          every ranking the LLM has given, so that none is asked for twice
     asked.npz             on a recording: which prompts were asked for
     checkpoint/           the trained agent after the last whole iteration
@@ -84,12 +85,12 @@ def start_run(folder: Path, config: Mapping[str, Any], *, made_of: str) -> None:
         "rpp_env": rpp_env.__version__,
         "commit": git_commit(),
     }
-    _write(folder / _CONFIG, json.dumps(document, indent=2) + "\n")
+    write_text(folder / _CONFIG, json.dumps(document, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration that a run was started with; RunError when the folder holds none."""
-    config = _read_json(folder / _CONFIG).get("config")
+    config = read_json(folder / _CONFIG).get("config")
     if not isinstance(config, dict):
         raise RunError(f"{folder / _CONFIG} is damaged: it has no configuration")
     return config
@@ -97,7 +98,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def check_made_of(folder: Path, fingerprint: str) -> None:
     """Raises RunError unless the run was made with this data and these sentences."""
-    if _read_json(folder / _CONFIG).get("made_of") != fingerprint:
+    if read_json(folder / _CONFIG).get("made_of") != fingerprint:
         raise RunError(
             f"{folder} was made with other data or another catalog than those files hold now; "
             "put them back, or start a new run"
@@ -139,7 +140,7 @@ def read_iterations(checkpoint: Path | None) -> int:
     """How many iterations a checkpoint has behind it; 0 without one."""
     if checkpoint is None:
         return 0
-    iterations = _read_json(checkpoint / _PROGRESS).get("iterations")
+    iterations = read_json(checkpoint / _PROGRESS).get("iterations")
     if not isinstance(iterations, int) or iterations < 0:
         raise RunError(f"{checkpoint / _PROGRESS} is damaged: iterations is {iterations!r}")
     return iterations
@@ -165,7 +166,7 @@ def keep_metrics(folder: Path, name: str, num_lines: int) -> None:
     if path.exists():
         # Cut as text: the last line may be half a line after a crash.
         lines = path.read_text("utf-8").splitlines(keepends=True)
-        _write(path, "".join(lines[:num_lines]))
+        write_text(path, "".join(lines[:num_lines]))
 
 
 def git_commit() -> str | None:
@@ -197,7 +198,8 @@ def to_json(config: Any) -> dict[str, Any]:
     return document
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a run; RunError when there is none."""
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -209,7 +211,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of a run: whole or not at all."""
     staging = path.with_name(f"{path.name}.partial")
     staging.write_text(text, "utf-8")
     staging.replace(path)

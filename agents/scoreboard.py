@@ -21,11 +21,12 @@ from rpp_agents.evaluate import Episodes, play
 from rpp_agents.random_agent import RandomAgent
 from rpp_agents.registry import load_agent
 from rpp_agents.statistics import Interval, bootstrap_mean
-from rpp_agents.train import TrainConfig, config_from_json, load_rankings, made_of, save_rankings
+from rpp_agents.train import load_rankings, made_of, save_rankings
+from rpp_agents.train_config import TrainConfig, config_from_json
 from rpp_env import PromptMDP, live_mdp
 from rpp_env.errors import RunError
 from rpp_env.recommenders import RecordedRecommender
-from rpp_env.recommenders.likelihood import order_by_score
+from rpp_env.recommenders.ordering import order_by_score
 from rpp_env.rewards import chance_ndcg_at_k, ndcg_of_ranks, target_ranks
 from rpp_env.spaces import split_instances, step_metrics
 from rpp_env.types import FloatArray, IntArray

@@ -1,132 +1,25 @@
 """The main job: an agent learns to prompt a real LLM, beside a search for the best fixed prompt."""
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import torch
-import tyro
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from rpp_agents import runs
-from rpp_agents.a2c import A2CConfig
-from rpp_agents.affinity import AffinityConfig
+from rpp_agents.accounting import Ledger
 from rpp_agents.base import Agent, AgentSpec
-from rpp_agents.checks import check_count, check_seed
-from rpp_agents.enumerate_agent import EnumerateConfig
 from rpp_agents.evaluate import play_once
-from rpp_agents.fixed import FixedAgent, FixedConfig
-from rpp_agents.ippo import IPPOConfig
-from rpp_agents.linucb import LinUCBConfig
-from rpp_agents.mappo import MAPPOConfig
-from rpp_agents.qmix import QMIXConfig
-from rpp_agents.random_agent import RandomConfig
-from rpp_agents.registry import AGENTS, agent_from_config, agent_name, load_agent
-from rpp_env import PromptMDP, RPPVectorParallelEnv, make_mdp
+from rpp_agents.fixed import FixedAgent
+from rpp_agents.registry import agent_from_config, load_agent
+from rpp_agents.train_config import TrainConfig, config_to_json
+from rpp_env import PromptMDP, RPPVectorParallelEnv
 from rpp_env.errors import RunError
-from rpp_env.llm.load import DEFAULT_LLM
-from rpp_env.make import DEFAULT_CATALOG, DEFAULT_DATA
 from rpp_env.recommenders import MemoryCachedRecommender, RecordedRecommender
-from rpp_env.recordings import DEFAULT_RECORDING, recorded_mdp
 from rpp_env.spaces import split_instances
 from rpp_env.types import IntArray
-
-# The annotations name the agents on the command line: rpp train agent:a2c --agent.ent-coef 0.02
-AgentConfig = (
-    Annotated[A2CConfig, tyro.conf.subcommand("a2c")]
-    | Annotated[AffinityConfig, tyro.conf.subcommand("affinity")]
-    | Annotated[EnumerateConfig, tyro.conf.subcommand("enumerate")]
-    | Annotated[FixedConfig, tyro.conf.subcommand("fixed")]
-    | Annotated[IPPOConfig, tyro.conf.subcommand("ippo")]
-    | Annotated[LinUCBConfig, tyro.conf.subcommand("linucb")]
-    | Annotated[MAPPOConfig, tyro.conf.subcommand("mappo")]
-    | Annotated[QMIXConfig, tyro.conf.subcommand("qmix")]
-    | Annotated[RandomConfig, tyro.conf.subcommand("random")]
-)
-
-_LIVE = ("data", "catalog", "llm", "num_candidates", "targets_per_user")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What `train` does."""
-
-    recording: str = DEFAULT_RECORDING
-    """Recording to train on, a name or a file."""
-    live: bool = False
-    """Ask a live LLM instead of a recording; the options that say Live are for this."""
-    data: str = DEFAULT_DATA
-    """Live: ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
-    catalog: str = DEFAULT_CATALOG
-    """Live: name of a catalog of rpp-env, or a YAML file."""
-    llm: str = DEFAULT_LLM
-    """Live: backend:model, as in transformers:PATH."""
-    num_candidates: int = 10
-    """Live: candidates of an instance, the target included."""
-    targets_per_user: int = 1
-    """Live: instances of a user, the last items of the sequence, each with the history before."""
-    iterations: int = 40
-    """Rollouts to learn from; fewer for a live LLM, which ranks 4 prompts a second on two cores."""
-    num_envs: int = 64
-    """Episodes a rollout, on as many train instances, as long as there are enough."""
-    horizon: int = 15
-    """Steps of an episode, each one LLM call at most."""
-    search_fixed: bool = True
-    """Whether to look for the best fixed prompt too, with as many prompts on the same users."""
-    seed: int = 0
-    """Of everything: instances, the order in which they are trained on, and the agent."""
-    agent: AgentConfig = field(default_factory=A2CConfig)
-    """The agent and its hyper-parameters."""
-
-    def __post_init__(self) -> None:
-        options = ("iterations", "num_envs", "horizon", "targets_per_user")
-        check_count(self, 1, *options)
-        check_count(self, 2, "num_candidates")
-        object.__setattr__(self, "seed", check_seed(self.seed))
-        for name in ("recording",) if self.live else _LIVE:
-            value = getattr(self, name)
-            if value != TrainConfig.__dataclass_fields__[name].default:
-                raise ValueError(
-                    f"{name}={value!r} is for training on a recording; leave out live"
-                    if self.live
-                    else f"{name}={value!r} is for a live LLM; add live"
-                )
-
-    def make_mdp(self) -> PromptMDP:
-        """The environment that this configuration describes."""
-        if not self.live:
-            return recorded_mdp(self.recording, horizon=self.horizon)
-        return make_mdp(
-            data=self.data,
-            catalog=self.catalog,
-            llm=self.llm,
-            num_candidates=self.num_candidates,
-            targets_per_user=self.targets_per_user,
-            horizon=self.horizon,
-            seed=self.seed,
-        )
-
-
-def config_to_json(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as a JSON object, with the agent's name."""
-    document = runs.to_json(config)
-    document["agent"] = {"name": agent_name(config.agent), **document["agent"]}
-    return document
-
-
-def config_from_json(document: dict[str, Any]) -> TrainConfig:
-    """What `config_to_json` wrote; RunError when this version has other options."""
-    try:
-        agent = dict(document["agent"])
-        _, config_class = AGENTS[agent.pop("name")]
-        return TrainConfig(**{**document, "agent": config_class(**agent)})
-    except (KeyError, TypeError) as error:
-        raise RunError(
-            f"the run was made with other options than this version has: {error}"
-        ) from error
 
 
 def train(
@@ -135,7 +28,8 @@ def train(
     """Trains into a new run folder, or goes on where a run was interrupted.
 
     An interrupted and resumed run gives the same metrics and the same agent as an uninterrupted
-    one. On Ctrl-C everything learned and every ranking received so far is kept.
+    one. On Ctrl-C, and when the LLM stays out of reach, everything learned and every ranking
+    received so far is kept.
 
     Args:
         config: What to do; must be the run's own configuration when it is resumed.
@@ -170,12 +64,19 @@ def train(
     try:
         with runs.exclusively(folder):
             load_rankings(mdp, folder)
+            ledger = Ledger(
+                mdp,
+                folder,
+                prompt_price=config.prompt_price,
+                completion_price=config.completion_price,
+            )
             try:
-                agent = _learn(folder, runs.CHECKPOINT, mdp, order, agent, "train")
+                agent = _learn(folder, runs.CHECKPOINT, mdp, order, agent, "train", ledger)
                 if fixed is not None:
-                    _learn(folder, runs.FIXED, mdp, order, fixed, "best fixed prompt")
+                    _learn(folder, runs.FIXED, mdp, order, fixed, "best fixed prompt", ledger)
             finally:
                 save_rankings(mdp, folder)
+                ledger.save()
     finally:
         torch.set_num_threads(threads)
     return agent
@@ -231,6 +132,7 @@ def _learn(
     order: IntArray,
     agent: Agent,
     label: str,
+    ledger: Ledger,
 ) -> Agent:
     """Does the iterations that are left for one agent, and keeps its checkpoint `name`."""
     checkpoint = runs.find_checkpoint(folder, name)
@@ -249,16 +151,21 @@ def _learn(
         ) as bar,
     ):
         for iteration in range(done, len(order)):
-            rollout = play_once(mdp, agent, order[iteration], on_prompts=bar.update)
+            with ledger.clock("playing"):
+                rollout = play_once(mdp, agent, order[iteration], on_prompts=bar.update)
+            with ledger.clock("learning"):
+                learned = agent.learn(rollout)
             metrics = {
                 "iteration": iteration,
                 "ndcg": float(rollout.rewards.mean()),
                 "ndcg_last_step": float(rollout.rewards[-1].mean()),
                 "recognised": float(rollout.infos["recognised"].mean()),
                 "llm_calls": mdp.recommender.llm_calls,
-                **agent.learn(rollout),
+                **learned,
             }
             save_rankings(mdp, folder)
+            for key, value in ledger.save().items():
+                writer.add_scalar(f"{name}/usage/{key}", value, iteration)
             runs.append_metrics(folder, name, metrics)
             for key, value in metrics.items():
                 writer.add_scalar(f"{name}/{key}", value, iteration)

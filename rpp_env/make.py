@@ -6,25 +6,36 @@ import numpy as np
 
 from rpp_env.assets import ASSETS, fetch
 from rpp_env.data import Interactions, load_interactions, make_instances, training_interactions
+from rpp_env.llm.base import LLM
 from rpp_env.llm.load import DEFAULT_LLM, load_llm
 from rpp_env.mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import LightGCNConfig, cached_lightgcn
-from rpp_env.observations.text import sentence_table
+from rpp_env.observations.text import SentenceEncoder, project, sentence_table
 from rpp_env.prompts import PromptCatalog, PromptRenderer, load_catalog
-from rpp_env.recommenders import LikelihoodRecommender, MemoryCachedRecommender, Recommender
+from rpp_env.prompts.refine import SentenceRefiner
+from rpp_env.recommenders import RankingConfig, Recommender, build_recommender
+from rpp_env.store import AnswerStore
 from rpp_env.types import PATTERNS
 
 DEFAULT_DATA = "ml-100k"
-DEFAULT_CATALOG = "movies"
+# By strategy: what each needs to be shown differs.
+DEFAULT_CATALOGS = {
+    "likelihood": "movies",
+    "label": "movies-letters",
+    "generation": "movies-chat",
+}
 
 
 def make_mdp(
     *,
     data: str | Path | Interactions = DEFAULT_DATA,
-    catalog: str | Path | PromptCatalog = DEFAULT_CATALOG,
-    llm: str = DEFAULT_LLM,
+    catalog: str | Path | PromptCatalog | None = None,
+    llm: str | LLM = DEFAULT_LLM,
+    ranking: RankingConfig | None = None,
     recommender: Recommender | None = None,
+    refine: str | LLM | None = None,
+    cache: bool = True,
     num_candidates: int = 10,
     targets_per_user: int = 1,
     horizon: int = 15,
@@ -40,9 +51,15 @@ def make_mdp(
     Args:
         data: ``ml-100k``, a folder with RecBole atomic files or its ``.inter`` file, or
             interactions already loaded.
-        catalog: Name of a catalog of rpp-env (``movies``), a YAML file, or a catalog.
-        llm: ``backend:model``, see `rpp_env.llm.load_llm`. Not used if `recommender` is given.
-        recommender: What ranks, instead of title likelihood by `llm`.
+        catalog: Name of a catalog of rpp-env (``movies``), a YAML file, or a catalog; by default
+            the one that ships for the strategy.
+        llm: An LLM, or ``backend:model``, see `rpp_env.llm.load_llm`. Not used if `recommender` is
+            given.
+        ranking: How rankings are got out of it; by default from the likelihood of titles.
+        recommender: What ranks, instead of `llm`.
+        refine: An LLM, or ``backend:model``, that rewrites the chosen sentences before they are
+            sent (RPP+).
+        cache: Whether what the LLM answers is kept for later processes, in the cache's folder.
         num_candidates: M, candidates of an instance.
         targets_per_user: Instances of a user, the last ones of their sequence.
         horizon: Steps of an episode.
@@ -56,9 +73,12 @@ def make_mdp(
     """
     if horizon < 1:
         raise ValueError(f"horizon={horizon} must be 1 or more")
+    ranking = ranking or RankingConfig()
+    if catalog is None:
+        catalog = DEFAULT_CATALOGS[ranking.strategy]
     sentences = catalog if isinstance(catalog, PromptCatalog) else load_catalog(catalog)
-    if recommender is None:
-        recommender = MemoryCachedRecommender(LikelihoodRecommender(load_llm(llm), seed=seed))
+    store = AnswerStore() if cache else None
+    refiner = None if refine is None else make_refiner(sentences, refine, store=store)
     interactions = data if isinstance(data, Interactions) else load_data(data, progress=progress)
     instances = make_instances(
         interactions,
@@ -83,8 +103,20 @@ def make_mdp(
             sentence_table(sentences.sentences(pattern), progress=progress) for pattern in PATTERNS
         ],
         horizon=horizon,
+        prompt_embeddings=None if refiner is None else refiner.embeddings,
     )
-    renderer = PromptRenderer(catalog=sentences, instances=instances, titles=interactions.titles)
+    renderer = PromptRenderer(
+        catalog=sentences, instances=instances, titles=interactions.titles, refiner=refiner
+    )
+    if recommender is None:
+        recommender = build_recommender(
+            load_llm(llm) if isinstance(llm, str) else llm,
+            ranking,
+            renderer=renderer,
+            instances=instances,
+            seed=seed,
+            store=store,
+        )
     return PromptMDP(
         instances=instances,
         renderer=renderer,
@@ -92,6 +124,25 @@ def make_mdp(
         encoder=encoder,
         horizon=horizon,
         reward_k=reward_k,
+    )
+
+
+def make_refiner(
+    catalog: PromptCatalog, llm: str | LLM, *, store: AnswerStore | None = None
+) -> SentenceRefiner:
+    """Makes what rewrites a catalog's chosen sentences, embedded as observations embed them.
+
+    Args:
+        catalog: The sentences.
+        llm: An LLM, or ``backend:model``.
+        store: Where rewritings outlive this process; None for nowhere.
+    """
+    return SentenceRefiner(
+        catalog,
+        load_llm(llm) if isinstance(llm, str) else llm,
+        embed=SentenceEncoder().encode,
+        project=project,
+        store=store,
     )
 
 

@@ -75,7 +75,7 @@ class PromptMDP:
         return self.renderer.catalog
 
     def fingerprint(self) -> str:
-        """SHA-256 over the instances, the titles and the sentences: what an action means."""
+        """SHA-256 over instances, titles, sentences and their refiner: what an action means."""
         digest = hashlib.sha256(self.catalog.fingerprint().encode())
         instances = self.instances
         for array in (
@@ -87,6 +87,8 @@ class PromptMDP:
         ):
             digest.update(repr(array.shape).encode() + array.astype("<i8").tobytes())
         digest.update("\0".join(self.renderer.titles).encode("utf-8", "surrogatepass"))
+        if self.renderer.refiner is not None:
+            digest.update(self.renderer.refiner.fingerprint().encode())
         return digest.hexdigest()
 
     def initial(self, instance_ids: IntArray) -> PromptState:

@@ -13,18 +13,20 @@ PACKAGES = {"rpp_env": ROOT / "rpp_env", "rpp_agents": ROOT / "agents"}
 FILES = [file for folder in PACKAGES.values() for file in sorted(folder.rglob("*.py"))]
 MAX_LINES = 400
 
-BOTTOM = {"types", "errors"}
+BOTTOM = {"types", "errors", "locks"}
 # data -> prompts -> recommenders -> rewards -> observations -> mdp -> views; a room may import
 # from itself and from these. A new room is entered here, below all that know of it.
 MAY_IMPORT = {
     "types": set(),
     "errors": set(),
+    "locks": set(),
     "assets": {"errors"},
     "sampling": {"types"},
+    "store": BOTTOM | {"assets"},  # knows nothing of rankings
     "data": BOTTOM,
-    "prompts": BOTTOM,
     "llm": BOTTOM | {"assets"},  # knows nothing of recommendation
-    "recommenders": BOTTOM | {"prompts", "llm"},  # knows nothing of targets and rewards
+    "prompts": BOTTOM | {"llm", "store"},  # an LLM may polish sentences
+    "recommenders": BOTTOM | {"prompts", "llm", "store"},  # knows nothing of targets and rewards
     "rewards": BOTTOM,
     "observations": BOTTOM | {"assets"},  # knows nothing of prompts, LLMs and rewards
     "mdp": BOTTOM | {"prompts", "recommenders", "rewards", "observations"},
@@ -48,9 +50,10 @@ MAY_IMPORT = {
     "benchmarl": BOTTOM | {"entry_points", "wrappers"},
     "agilerl": BOTTOM | {"mdp", "entry_points", "vector_parallel_env"},
     "toy": BOTTOM | {"prompts", "recommenders", "observations", "mdp"},
-    "make": BOTTOM | {"assets", "data", "prompts", "llm", "recommenders", "observations", "mdp"},
+    "make": BOTTOM
+    | {"assets", "store", "data", "prompts", "llm", "recommenders", "observations", "mdp"},
     "recordings": BOTTOM
-    | {"data", "prompts", "llm", "recommenders", "observations", "mdp", "make"},
+    | {"store", "data", "prompts", "llm", "recommenders", "observations", "mdp", "make"},
 }
 VIEWS = {
     *("parallel_env", "vector_parallel_env", "single_env", "tuple_env", "vector_env"),
@@ -60,6 +63,7 @@ VIEWS = {
 EXTRAS = {
     *("torch", "transformers", "accelerate", "gguf", "safetensors", "torch_geometric", "polars"),
     *("filelock", "loky", "tqdm", "tyro", "rich", "tensorboard", "rpp_agents"),
+    *("openai", "tenacity", "rapidfuzz", "vllm"),
 }
 
 

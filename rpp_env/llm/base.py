@@ -125,7 +125,7 @@ class GeneratingLLM(LLM, Protocol):
         *,
         decoding: Decoding,
         seeds: Sequence[int] | None = None,
-        schema: Mapping[str, Any] | None = None,
+        schemas: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Completion]:
         """Returns one completion of each prompt.
 
@@ -136,8 +136,8 @@ class GeneratingLLM(LLM, Protocol):
             prompts: B prompts: chats, put into the model's own format, or plain texts.
             decoding: How tokens are drawn.
             seeds: One a prompt, for a temperature above 0; by default all 0. Shape: (B,).
-            schema: JSON schema that each completion must be an instance of, for an LLM with
-                ``structured_outputs``.
+            schemas: For each prompt a JSON schema that its completion must be an instance of, for
+                an LLM with ``structured_outputs``. Shape: (B,).
         """
         ...
 

@@ -1,31 +1,117 @@
-"""From a string to an LLM: ``backend:model``."""
+"""From a string to an LLM: ``backend:model``. What each backend can do is asked for here too."""
 
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from rpp_env.errors import did_you_mean
-from rpp_env.llm.base import LLM
+from rpp_env.llm.base import (
+    GENERATE,
+    LLM,
+    LOGLIKELIHOOD,
+    NEXT_TOKEN_LOGPROBS,
+    STRUCTURED_OUTPUTS,
+    GeneratingLLM,
+    LoglikelihoodLLM,
+    NextTokenLLM,
+)
+from rpp_env.llm.fake_llm import FakeLLM
+from rpp_env.llm.openai import OpenAILLM
 from rpp_env.llm.transformers_llm import TransformersLLM
+from rpp_env.llm.vllm_llm import VllmLLM
 
 DEFAULT_LLM = "transformers:smollm2-135m-instruct"
 
-BACKENDS: dict[str, Callable[..., LLM]] = {"transformers": TransformersLLM}
+BACKENDS: dict[str, Callable[..., LLM]] = {
+    "transformers": TransformersLLM,
+    "vllm": VllmLLM,
+    "openai": OpenAILLM,
+    "fake": FakeLLM,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How an LLM's engine runs or is asked; what is None is left to the backend."""
+
+    dtype: str | None = None
+    """transformers, vllm: float32, bfloat16 or float16; by default bfloat16 on a GPU, else
+    float32."""
+    max_in_flight: int | None = None
+    """openai: requests under way at once; by default 16."""
+    timeout: float | None = None
+    """openai: seconds to wait for an answer; by default 60."""
+    retry_seconds: float | None = None
+    """openai: seconds for which a request is tried again before the work stops; by default 300."""
+    revision: str | None = None
+    """openai: which version of the model the server has, for those who know; part of what kept
+    answers are told apart by, in place of the server's address."""
+
+    def load(self, spec: str) -> LLM:
+        """The LLM that `spec` names, run so; see `load_llm`."""
+        return load_llm(spec, **{k: v for k, v in asdict(self).items() if v is not None})
+
+
+_PROTOCOLS: Final[Mapping[str, type]] = {
+    LOGLIKELIHOOD: LoglikelihoodLLM,
+    NEXT_TOKEN_LOGPROBS: NextTokenLLM,
+    GENERATE: GeneratingLLM,
+    STRUCTURED_OUTPUTS: GeneratingLLM,
+}
 
 
 def load_llm(spec: str, **options: Any) -> LLM:
-    """Returns the LLM that `spec` names; its weights are loaded at the first call, not here.
+    """Returns the LLM that `spec` names; nothing is loaded or asked before the first call.
 
     Args:
-        spec: ``backend:model``. For ``transformers`` the model is the name of an embedded asset
-            (``smollm2-135m-instruct``), a folder, or an id on the Hugging Face hub.
+        spec: ``backend:model``. For ``transformers`` and ``vllm`` the model is the name of an
+            embedded asset (``smollm2-135m-instruct``), a folder, or an id on the Hugging Face hub;
+            for ``openai`` it is ``MODEL@URL``, or ``MODEL@URL,URL`` for servers that share the
+            work; for ``fake`` a seed.
         **options: Passed to the backend, such as ``dtype`` for `TransformersLLM`.
 
     Raises:
-        ValueError: There is no such backend.
+        ValueError: There is no such backend, or it has no such option.
     """
     backend, separator, model = str(spec).partition(":")
     if not separator or not model:
         raise ValueError(f"llm={spec!r} is not of the form backend:model, as in {DEFAULT_LLM!r}")
     if backend not in BACKENDS:
         raise ValueError(f"llm={spec!r}: no backend {backend!r}. {did_you_mean(backend, BACKENDS)}")
+    known = [name for name in inspect.signature(BACKENDS[backend]).parameters if name != "model"]
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(
+                f"{name}={value!r} is no option of backend {backend!r}, in llm={spec!r}. It has: "
+                f"{', '.join(known) or 'none'}"
+            )
     return BACKENDS[backend](model, **options)
+
+
+def require_capability(llm: LLM, capability: str) -> Any:
+    """Returns the LLM, which has a capability and the methods that it stands for.
+
+    Args:
+        llm: Any LLM.
+        capability: What is needed.
+
+    Raises:
+        ValueError: The LLM lacks it; the message names the backends that have it.
+    """
+    if capability in llm.capabilities and isinstance(llm, _PROTOCOLS[capability]):
+        return llm
+    raise ValueError(
+        f"llm={llm.name!r} cannot do {capability!r}, which this strategy needs; it can do: "
+        f"{', '.join(sorted(llm.capabilities)) or 'nothing'}. Backends that can: "
+        f"{', '.join(backends_with(capability))}"
+    )
+
+
+def backends_with(capability: str) -> list[str]:
+    """Names of the backends that have a capability."""
+    return [
+        name
+        for name, backend in BACKENDS.items()
+        if capability in getattr(backend, "capabilities", ())
+    ]

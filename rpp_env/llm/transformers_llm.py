@@ -1,19 +1,26 @@
 """Any causal language model that transformers can load, on a GPU when there is one."""
 
-import hashlib
 import logging
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
-from rpp_env.assets import ASSETS, build_once, cache_dir, fetch
-from rpp_env.errors import LLMError, RppError, did_you_mean
-from rpp_env.llm.base import LOGLIKELIHOOD
-from rpp_env.llm.packing import TokenTree, pack
+from rpp_env.errors import LLMError, RppError
+from rpp_env.llm.base import (
+    GENERATE,
+    LOGLIKELIHOOD,
+    NEXT_TOKEN_LOGPROBS,
+    STRUCTURED_OUTPUTS,
+    Chat,
+    Completion,
+    Decoding,
+)
+from rpp_env.llm.checkpoint import check_dtype, checkpoint_of, weights_identity
+from rpp_env.llm.packing import pack
+from rpp_env.llm.prompt_tokens import PromptTokens, check_length, check_prompts
+from rpp_env.llm.seeds import seeds_of_prompts
+from rpp_env.llm.usage import LLMUsage
 from rpp_env.types import FloatArray
-
-DTYPES: Final = ("float32", "bfloat16", "float16")
 
 _log = logging.getLogger(__name__)
 
@@ -27,13 +34,17 @@ class TransformersLLM:
     Args:
         model: Name of an embedded asset (``smollm2-135m-instruct``), a folder, or a hub id.
         device: A torch device; by default a GPU when there is one, else the CPU.
-        num_workers: Processes that score on the CPU, one thread each. By default one for each
-            core this process may use; with 1, or on a GPU, scoring happens in this process.
+        num_workers: Processes that run the model on the CPU, one thread each. By default one for
+            each core this process may use; with 1, or on a GPU, it runs in this process.
         dtype: ``float32``, ``bfloat16`` or ``float16``; by default bfloat16 on a GPU and float32
             on a CPU. On CPUs with AMX bfloat16 is several times as fast.
+
+    Attributes:
+        usage: What was asked for: a request a prompt, the tokens of each prompt on its own (though
+            prompts that begin alike are computed together), and the tokens written.
     """
 
-    capabilities = frozenset({LOGLIKELIHOOD})
+    capabilities = frozenset({LOGLIKELIHOOD, NEXT_TOKEN_LOGPROBS, GENERATE})
 
     def __init__(
         self,
@@ -45,11 +56,9 @@ class TransformersLLM:
     ) -> None:
         if num_workers is not None and num_workers < 1:
             raise ValueError(f"num_workers={num_workers} must be at least 1")
-        if dtype is not None and dtype not in DTYPES:
-            raise ValueError(
-                f"dtype={dtype!r} is no type for weights. {did_you_mean(dtype, DTYPES)}"
-            )
+        check_dtype(dtype)
         self.name = f"transformers:{model}"
+        self.usage = LLMUsage()
         self._model = model
         self._device = device
         self._num_workers = num_workers
@@ -68,15 +77,7 @@ class TransformersLLM:
     def apply_chat_template(self, *, system: str, user: str) -> str:
         """Returns the text up to where the assistant's answer begins; see `LLM`."""
         tokenizer, _ = self._load()
-        if not tokenizer.chat_template:
-            raise LLMError(
-                f"{self.name} has no chat template; use a catalog whose output formats are "
-                "plain text (chat_template: false), or an instruct model"
-            )
-        turns = [{"role": "system", "content": system}] if system else []
-        turns.append({"role": "user", "content": user})
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return text
+        return PromptTokens(tokenizer, self.name).open_chat(system=system, user=user)
 
     def loglikelihood(
         self, contexts: Sequence[str], continuations: Sequence[Sequence[str]]
@@ -85,56 +86,94 @@ class TransformersLLM:
 
         Contexts with a common beginning are scored as one token tree (see `packing`).
         """
-        tokenizer, scorer = self._load()
+        tokenizer, model = self._load()
+        tokens = PromptTokens(tokenizer, self.name)
+        return self._score(
+            model,
+            tokens.contexts(contexts),
+            tokens.continuations(continuations),
+            what="a prompt with a title",
+        )
 
-        def tokenize(texts: Sequence[str]) -> list[list[int]]:
-            if not texts:
-                return []
-            ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-            return ids
+    def next_token_logprobs(
+        self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
+    ) -> list[FloatArray]:
+        """Returns the log-probability (nats) of each label as the next token; see `NextTokenLLM`.
 
-        opening = _opening(tokenizer)
-        opened = [
-            tokens if tokens[: len(opening)] == opening else opening + tokens
-            for tokens in tokenize(contexts)
+        Contexts with a common beginning are scored as one token tree (see `packing`).
+
+        Raises:
+            LLMError: A label is not one token of this model, or a context is too long for it.
+        """
+        tokenizer, model = self._load()
+        tokens = PromptTokens(tokenizer, self.name)
+        ids = tokens.labels(labels)
+        return self._score(
+            model,
+            tokens.contexts(contexts),
+            [[[token] for token in row] for row in ids],
+            what="a prompt",
+        )
+
+    def generate(
+        self,
+        prompts: Sequence[Chat | str],
+        *,
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+        schemas: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[Completion]:
+        """Returns one completion of each prompt; see `GeneratingLLM`.
+
+        Prompts of like length are written on from at once. What is written after one depends on it
+        and its seed alone, up to the rounding of the logits, which in half precision can turn one
+        token into another of nearly the same score.
+
+        Raises:
+            LLMError: Schemas are given; a prompt and `max_tokens` more are too long for the model;
+                it has no chat template and a prompt is a chat.
+            ValueError: The seeds are not one a prompt, or out of bounds.
+        """
+        if schemas is not None:
+            raise LLMError(
+                f"{self.name} cannot hold its answers to schemas ({STRUCTURED_OUTPUTS}); use one "
+                "of the backends that can, vllm and openai, or leave schemas out"
+            )
+        seeds = seeds_of_prompts(seeds, len(prompts))
+        tokenizer, model = self._load()
+        tokens = PromptTokens(tokenizer, self.name)
+        ids = tokens.prompts(prompts)
+        check_prompts(ids)
+        check_length(
+            self.name,
+            max(map(len, ids), default=0) + decoding.max_tokens,
+            limit=self._max_tokens,
+            what=f"a prompt with its answer (max_tokens={decoding.max_tokens})",
+        )
+        written = self._run(
+            lambda: model.write(ids, seeds=seeds, stops=tokens.stops(prompts), decoding=decoding)
+        )
+        self.usage.add(
+            requests=len(ids),
+            prompt_tokens=sum(map(len, ids)),
+            completion_tokens=sum(len(each.tokens) + each.stopped for each in written),
+        )
+        return [
+            Completion(
+                text=tokens.completion(prompt, each.tokens),
+                finish_reason="stop" if each.stopped else "length",
+            )
+            for prompt, each in zip(ids, written, strict=True)
         ]
-        unique = list(dict.fromkeys(text for follow in continuations for text in follow))
-        tokens_of = dict(zip(unique, tokenize(unique), strict=True))
-        trees = pack(opened, [[tokens_of[text] for text in follow] for follow in continuations])
-        self._check_lengths(trees)
-        results: list[FloatArray | None] = [None] * len(contexts)
-        try:
-            scores = scorer.score(trees)
-        except LLMError:
-            self.close()  # so that the next call starts anew
-            raise
-        for tree, log_probs in zip(trees, scores, strict=True):
-            for row, sums in zip(tree.rows, tree.split(log_probs), strict=True):
-                results[row] = sums
-        return [sums for sums in results if sums is not None]
 
     def identity(self) -> dict[str, str]:
         """What determines the answers: the model, the SHA-256 of its weights, their type here.
 
         For a model on the hub it is the hub's commit instead of a hash.
         """
-        folder = fetch(self._model) if self._model in ASSETS else Path(self._model)
-        files = [
-            path
-            for pattern in ("*.gguf", "*.safetensors", "*.bin")
-            for path in sorted(folder.rglob(pattern))
-        ]
         device, dtype = self._placement()
-        model = {"name": self.name, "dtype": dtype, "device": device}
-        if files:
-            digest = hashlib.sha256()
-            for path in files:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            return {**model, "sha256": digest.hexdigest()}
-        from transformers import AutoConfig
-
-        return {**model, "commit": str(AutoConfig.from_pretrained(self._model)._commit_hash)}
+        about = {"name": self.name, "dtype": dtype, "device": device}
+        return {**about, **weights_identity(self._model)}
 
     def close(self) -> None:
         """Ends worker processes and drops the weights; the next call loads them again."""
@@ -144,14 +183,32 @@ class TransformersLLM:
             self._loaded[1].close()
         self._loaded = None
 
-    def _check_lengths(self, trees: Sequence[TokenTree]) -> None:
+    def _score(
+        self,
+        model: Any,
+        contexts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[Sequence[int]]],
+        *,
+        what: str,
+    ) -> list[FloatArray]:
+        """Sums the log-probabilities of the tokens of each continuation of each context."""
+        trees = pack(contexts, continuations)
         longest = max((int(tree.positions.max()) + 1 for tree in trees), default=0)
-        if self._max_tokens is not None and longest > self._max_tokens:
-            raise LLMError(
-                f"{self.name} reads at most {self._max_tokens} tokens, and a prompt with a title "
-                f"has {longest}; use a catalog with a shorter history, fewer candidates or a model "
-                "with a longer context"
-            )
+        check_length(self.name, longest, limit=self._max_tokens, what=what)
+        scores = self._run(lambda: model.score(trees))
+        results: list[FloatArray | None] = [None] * len(contexts)
+        for tree, log_probs in zip(trees, scores, strict=True):
+            for row, sums in zip(tree.rows, tree.split(log_probs), strict=True):
+                results[row] = sums
+        self.usage.add(requests=len(contexts), prompt_tokens=sum(map(len, contexts)))
+        return [sums for sums in results if sums is not None]
+
+    def _run(self, work: Callable[[], list[Any]]) -> list[Any]:
+        try:
+            return work()
+        except LLMError:
+            self.close()  # so that the next call starts anew
+            raise
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is not None and self._loaded_by != os.getpid():
@@ -171,7 +228,7 @@ class TransformersLLM:
             raise RppError(
                 f"{self.name} needs torch and transformers: pip install 'rpp-env[llm]'"
             ) from error
-        from rpp_env.llm.tree_scorer import TreeScorer, TreeScorerPool
+        from rpp_env.llm.local_model import LocalModel, LocalModelPool
 
         path = self._path()
         device, dtype = self._placement()
@@ -189,8 +246,8 @@ class TransformersLLM:
             tokenizer = AutoTokenizer.from_pretrained(path)
             # A forked torch may wait forever for threads that only its parent has.
             if device == "cpu" and (num_workers > 1 or forked):
-                return tokenizer, TreeScorerPool(path, num_workers=num_workers, dtype=dtype)
-            return tokenizer, TreeScorer(path, device=device, dtype=dtype)
+                return tokenizer, LocalModelPool(path, num_workers=num_workers, dtype=dtype)
+            return tokenizer, LocalModel(path, device=device, dtype=dtype)
         except (OSError, ValueError, SafetensorError) as error:
             raise LLMError(f"{self.name} could not be loaded: {error}") from error
 
@@ -202,18 +259,7 @@ class TransformersLLM:
         return device, self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
 
     def _path(self) -> str:
-        if self._model not in ASSETS:
-            return self._model
-        folder = fetch(self._model)
-        weights = next(folder.rglob("*.gguf"), None)
-        if weights is None:
-            return str(folder)
-        return str(
-            build_once(
-                cache_dir() / "converted" / f"{self._model}-dense-float32",
-                lambda staging: _dequantise(weights, staging),
-            )
-        )
+        return checkpoint_of(self._model)
 
 
 def _num_cores() -> int:
@@ -221,28 +267,3 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux alone has it
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _opening(tokenizer: Any) -> list[int]:
-    """The token that the model expects at the beginning of each text, if it expects one."""
-    begin = tokenizer.bos_token_id
-    return [begin] if begin is not None and tokenizer("")["input_ids"][:1] == [begin] else []
-
-
-def _dequantise(weights: Path, folder: Path) -> None:
-    """Writes a GGUF file's model as an ordinary float32 checkpoint, which loads in a second."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    # A model read from GGUF refuses to be saved, as it counts as quantised; its weights do not.
-    build: Any = AutoModelForCausalLM.from_config
-    config = quantised.config
-    if hasattr(config, "quantization_config"):
-        # Otherwise what is loaded would compute in float32 whatever it is asked for.
-        del config.quantization_config
-    model = build(config, dtype=torch.float32)
-    model.load_state_dict(quantised.state_dict())
-    model.save_pretrained(folder)

@@ -2,7 +2,8 @@
 
 A tree's mask is mostly empty: a node sees its ancestors, not its siblings. Nodes come in the order
 in which a tree is walked, so that neighbours share most of what they see; each block of queries
-then needs a fraction of the keys. The result is that of dense attention with the same mask.
+then needs a fraction of the keys. The result is that of dense attention with the same mask. Outside
+`blockwise`, where a model writes, it is the ordinary attention of transformers with its masks.
 """
 
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 NAME: Final = "rpp_tree"
 _QUERIES: Final = 128
@@ -74,3 +76,4 @@ def _attend(
 
 
 AttentionInterface.register(NAME, _attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)

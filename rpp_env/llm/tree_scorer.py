@@ -1,17 +1,14 @@
-"""Scores token trees with a causal language model of transformers, here or in worker processes.
+"""Scores token trees with a causal language model of transformers.
 
 Knows nothing of text: token trees in, log-probabilities out.
 """
 
-import signal
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rpp_env.errors import LLMError
 from rpp_env.llm.packing import TokenTree
 from rpp_env.types import FloatArray
 
@@ -24,30 +21,19 @@ _ROWS_AT_ONCE = 16
 
 
 class TreeScorer:
-    """A causal language model, loaded, on one device.
+    """Scores with a loaded model.
 
     Args:
-        path: Folder or hub id of the model.
-        device: A torch device.
-        dtype: Name of a torch dtype.
+        model: A causal language model of transformers; on a CPU one that was loaded with the
+            attention of `tree_attention`.
     """
 
-    def __init__(self, path: str, *, device: str, dtype: str) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        from rpp_env.llm import tree_attention
-
-        self._device = torch.device(device)
-        self._dtype = getattr(torch, dtype)
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._device: torch.device = model.device
+        self._dtype: torch.dtype = model.dtype
         # A GPU takes several trees at once, whose masks differ.
         self._blockwise = self._device.type == "cpu"
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=self._dtype,
-            attn_implementation=tree_attention.NAME if self._blockwise else "sdpa",
-        )
-        self._model: Any = model.to(self._device).eval()
 
     def score(self, trees: Sequence[TokenTree]) -> list[FloatArray]:
         """Returns the log-probability of each prediction of each tree, in nats."""
@@ -122,74 +108,3 @@ def _pick(logits: "torch.Tensor", rows: Any, tokens: Any) -> FloatArray:
     picked = logits[at, token].float() - normalisers[torch.from_numpy(inverse).to(logits.device)]
     result: FloatArray = picked.double().cpu().numpy()
     return result
-
-
-_WORKER: TreeScorer | None = None
-_FAILURE: str = ""
-
-
-def _start_worker(path: str, dtype: str) -> None:
-    global _FAILURE, _WORKER
-    import torch
-    import transformers
-
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        _WORKER = TreeScorer(path, device="cpu", dtype=dtype)
-    except Exception as error:  # an initializer that raises looks like a crash from outside
-        _FAILURE = f"{type(error).__name__}: {error}"
-
-
-def _score_one(tree: TokenTree) -> FloatArray:
-    if _WORKER is None:
-        raise LLMError(f"the model could not be loaded: {_FAILURE}")
-    return _WORKER.score([tree])[0]
-
-
-class TreeScorerPool:
-    """The same, by worker processes of one thread each on the CPU.
-
-    On a shared machine N processes of one thread are far steadier than one process of N threads.
-
-    Args:
-        path: Folder or hub id of the model.
-        num_workers: Processes; each maps the same weights file.
-        dtype: Name of a torch dtype.
-    """
-
-    def __init__(self, path: str, *, num_workers: int, dtype: str) -> None:
-        from loky import ProcessPoolExecutor
-
-        # loky starts workers without importing the caller's main module again.
-        self._pool: Any = ProcessPoolExecutor(
-            max_workers=num_workers,
-            initializer=_start_worker,
-            initargs=(path, dtype),
-            # What oneDNN keeps for each size of tree is no leak; loky would start workers anew
-            # for it, and load the model again each time.
-            env={"LOKY_MAX_MEMORY_LEAK_SIZE": "1e12"},
-        )
-
-    def score(self, trees: Iterable[TokenTree]) -> list[FloatArray]:
-        """Returns the log-probability of each prediction of each tree, in nats."""
-        trees = list(trees)
-        # The largest first, so that no worker is left alone with one at the end.
-        order = sorted(range(len(trees)), key=lambda row: -len(trees[row]))
-        scores: list[FloatArray] = [np.empty(0)] * len(trees)
-        try:
-            results = self._pool.map(_score_one, [trees[row] for row in order])
-            for row, log_probs in zip(order, results, strict=True):
-                scores[row] = log_probs
-        except BrokenProcessPool as error:
-            raise LLMError(
-                "a process that scores prompts died, perhaps for want of memory; each holds the "
-                f"model: use fewer of them (num_workers). {error}"
-            ) from error
-        return scores
-
-    def close(self) -> None:
-        """Ends the workers."""
-        self._pool.shutdown(wait=True, kill_workers=True)

@@ -1,7 +1,8 @@
 """What an LLM has cost: requests, tokens, seconds. Counted by backends, read by whoever reports."""
 
-import threading
 from dataclasses import dataclass, field, fields
+
+from rpp_env.locks import CopyableLock
 
 
 @dataclass(kw_only=True)
@@ -18,7 +19,7 @@ class LLMUsage:
     completion_tokens: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     """How often each kind of fault was met, such as ``timeout`` or ``429``."""
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _lock: CopyableLock = field(default_factory=CopyableLock, repr=False, compare=False)
 
     def add(
         self,
@@ -45,9 +46,3 @@ class LLMUsage:
         with self._lock:
             named = [each.name for each in fields(self) if each.name not in ("faults", "_lock")]
             return {name: getattr(self, name) for name in named}
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())

@@ -14,7 +14,7 @@ An agent's own observation has its own choice (`choice`) in place of all four. A
 zero before the first prompt. Nothing here depends on the target or on other rows.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from rpp_env.errors import did_you_mean
 from rpp_env.observations.lightgcn import Embeddings
-from rpp_env.types import NO_CHOICE, PATTERNS, FloatArray, Instances, PromptState
+from rpp_env.types import NO_CHOICE, PATTERNS, FloatArray, Instances, IntArray, PromptState
 
 # Observations are clipped to this, so that spaces are bounded; affinities have unit variance.
 OBSERVATION_BOUND: Final = 25.0
@@ -65,6 +65,8 @@ class ObservationEncoder:
         horizon: Steps before truncation.
         hide: Parts of the state's layout that are left zero; ``choices`` hides each agent's own
             ``choice`` too.
+        prompt_embeddings: Embeddings of the prompts that choices make, where they are not the mean
+            of their sentences' (RPP+). Shape: (B, 4) -> (B, P).
 
     Raises:
         ValueError: `hide` names no part of the layout.
@@ -78,11 +80,13 @@ class ObservationEncoder:
         sentences: Sequence[FloatArray],
         horizon: int,
         hide: Collection[str] = (),
+        prompt_embeddings: Callable[[IntArray], FloatArray] | None = None,
     ) -> None:
         self.embeddings = embeddings
         self.sentences = tuple(sentences)
         self.horizon = horizon
         self._instances = instances
+        self._prompt_embeddings = prompt_embeddings
         self._items = _bounded(embeddings.items)
         self._users = _bounded(embeddings.users)[instances.users]  # (N, D)
         # A prompt's embedding is the mean over its sentences, hence a sum of quarters.
@@ -173,9 +177,12 @@ class ObservationEncoder:
         hot = out[:, at("choices")]
         first = 0
         for quarters, column in zip(self._quarters, choices.T, strict=True):
-            prompt += quarters.take(column, axis=0)
+            if self._prompt_embeddings is None:
+                prompt += quarters.take(column, axis=0)
             hot[np.arange(num_rows), first + column] = 1.0
             first += len(quarters)
+        if self._prompt_embeddings is not None:
+            prompt[:] = _bounded(self._prompt_embeddings(choices))
         longest = self._instances.histories.shape[1]
         out[:, at("history_length").start] = state.history_lengths[rows] / longest
 

@@ -85,19 +85,7 @@ class PromptCatalog:
             raise ValueError(
                 f"pattern={pattern!r} is no pattern. {did_you_mean(pattern, PATTERNS)}"
             )
-        if pattern == "history_records":
-            return tuple(
-                f"{entry.text.format(history='...', num_records=entry.records)} ({entry.records})"
-                for entry in self.history_records
-            )
-        if pattern == "output_format":
-            return tuple(
-                f"{entry.instruction.format(candidates='...', num_candidates='')} "
-                f"{entry.answer_prefix}".strip()
-                for entry in self.output_format
-            )
-        texts: tuple[str, ...] = getattr(self, pattern)
-        return tuple(text.format(candidates="...", num_candidates="") for text in texts)
+        return tuple(readable(entry) for entry in getattr(self, pattern))
 
     def next_history_lengths(
         self, history_lengths: IntArray, choices: IntArray, available: IntArray
@@ -144,6 +132,16 @@ class PromptCatalog:
                 f"choices[{row}, {pattern}]={choices[row, pattern]}: {PATTERNS[pattern]} has "
                 f"{self.num_choices[pattern]} sentences, 0 to {self.num_choices[pattern] - 1}"
             )
+
+
+def readable(entry: str | HistoryRecords | OutputFormat) -> str:
+    """A sentence as a sentence encoder should read it: with dots where titles go."""
+    if isinstance(entry, HistoryRecords):
+        text = entry.text.format(history="...", num_records=entry.records)
+        return f"{text} ({entry.records})"
+    if isinstance(entry, OutputFormat):
+        return f"{readable(entry.instruction)} {entry.answer_prefix}".strip()
+    return entry.format(candidates="...", num_candidates="")
 
 
 def placeholders(text: str) -> set[str]:

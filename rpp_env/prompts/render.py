@@ -5,7 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rpp_env.prompts.catalog import PromptCatalog
+import numpy as np
+
+from rpp_env.prompts.catalog import HistoryRecords, OutputFormat, PromptCatalog
+from rpp_env.prompts.refine import SentenceRefiner
 from rpp_env.prompts.titles import listed, marks_of, written
 from rpp_env.types import Instances, IntArray, Prompt, PromptBatch
 
@@ -17,12 +20,19 @@ class PromptRenderer:
         catalog: The sentences.
         instances: The ranking problems; only the history and the candidates are ever read.
         titles: Title of each item that `instances` refers to, with the year where it has one.
+        refiner: Rewrites the chosen sentences first (RPP+); None leaves them as they are.
     """
 
     def __init__(
-        self, *, catalog: PromptCatalog, instances: Instances, titles: Sequence[str]
+        self,
+        *,
+        catalog: PromptCatalog,
+        instances: Instances,
+        titles: Sequence[str],
+        refiner: SentenceRefiner | None = None,
     ) -> None:
         self.catalog = catalog
+        self.refiner = refiner
         self._instances = instances
         self.titles = titles if catalog.title_years else [_without_year(t) for t in titles]
 
@@ -32,6 +42,8 @@ class PromptRenderer:
         """Returns prompts that are rendered when they are asked for; shapes as in `PromptBatch`."""
 
         def render() -> Sequence[Prompt]:
+            if self.refiner is not None:
+                self.refiner.refine(choices)  # all new ones at once
             rows = zip(instance_ids, choices, history_lengths, strict=True)
             return [self.render(int(i), c, int(length)) for i, c, length in rows]
 
@@ -54,8 +66,8 @@ class PromptRenderer:
 
     def render(self, instance_id: int, choices: IntArray, history_length: int) -> Prompt:
         """Renders one prompt with the `history_length` latest records, oldest first."""
-        role, history, reasoning, output = (int(choice) for choice in choices)
         catalog = self.catalog
+        role, history, reasoning, output_format = self._sentences(choices)
         records = self.history_of(instance_id, history_length)
         candidates = self.titles_of(instance_id)
         marks = marks_of(catalog.candidate_marks, len(candidates))
@@ -64,18 +76,17 @@ class PromptRenderer:
         def filled(text: str) -> str:
             return text.format(candidates=listing, num_candidates=len(candidates))
 
-        output_format = catalog.output_format[output]
         lines = (
-            catalog.history_records[history].text.format(
+            history.text.format(
                 history=catalog.history_separator.join(map(written, records)),
                 num_records=len(records),
             )
             if records
             else "",
-            filled(catalog.reasoning_guidance[reasoning]),
+            filled(reasoning),
             filled(output_format.instruction),
         )
-        system, user = filled(catalog.role_playing[role]), "\n".join(filter(None, lines))
+        system, user = filled(role), "\n".join(filter(None, lines))
         return Prompt(
             system=system,
             user=user,
@@ -86,8 +97,20 @@ class PromptRenderer:
             listing=listing if listing in f"{system}\n{user}" else "",
         )
 
+    def _sentences(self, choices: IntArray) -> tuple[str, HistoryRecords, str, OutputFormat]:
+        if self.refiner is not None:
+            return self.refiner.refine(np.asarray(choices)[None])[0].entries()
+        role, history, reasoning, output = (int(choice) for choice in choices)
+        catalog = self.catalog
+        return (
+            catalog.role_playing[role],
+            catalog.history_records[history],
+            catalog.reasoning_guidance[reasoning],
+            catalog.output_format[output],
+        )
 
-def reorder_candidates(prompt: Prompt, order: Sequence[int]) -> Prompt:
+
+def reorder_candidates(prompt: Prompt, order: Sequence[int] | IntArray) -> Prompt:
     """The same prompt with its candidates listed in another order.
 
     Args:

@@ -64,9 +64,7 @@ def listed(titles: Sequence[str], marks: Sequence[str]) -> str:
     """The list of candidates, a line each."""
     if not marks:
         return "\n".join(f"- {written(title)}" for title in titles)
-    return "\n".join(
-        f"{mark}. {quoted(title)}" for mark, title in zip(marks, titles, strict=True)
-    )
+    return "\n".join(f"{mark}. {quoted(title)}" for mark, title in zip(marks, titles, strict=True))
 
 
 def _escaped(found: re.Match[str]) -> str:

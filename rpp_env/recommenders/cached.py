@@ -1,6 +1,7 @@
 """Recommenders that never ask the same twice."""
 
 import os
+import time
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -27,6 +28,7 @@ class MemoryCachedRecommender:
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
+        self._seconds = 0.0
         self._answers: dict[bytes, _Answer] = {}
         self._calls_before = 0
 
@@ -34,6 +36,16 @@ class MemoryCachedRecommender:
     def llm_calls(self) -> int:
         """Prompts that really went to the LLM, those before a `load` included."""
         return self._recommender.llm_calls + self._calls_before
+
+    @property
+    def inner(self) -> Recommender:
+        """Whose answers are remembered."""
+        return self._recommender
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """``llm_seconds``: spent waiting for the wrapped recommender."""
+        return {"llm_seconds": self._seconds}
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -48,6 +60,7 @@ class MemoryCachedRecommender:
                 unseen.setdefault(key, row)
         if unseen:
             rows = np.array(list(unseen.values()))
+            started = time.perf_counter()
             fresh = self._recommender.rank(
                 PromptBatch(
                     instance_ids=prompts.instance_ids[rows],
@@ -56,6 +69,7 @@ class MemoryCachedRecommender:
                     render=lambda: [rendered[row] for row in rows],
                 )
             )
+            self._seconds += time.perf_counter() - started
             for i, key in enumerate(unseen):
                 ranking = fresh.rankings[i].astype(np.uint16)
                 scores = fresh.scores[i].astype(np.float32)

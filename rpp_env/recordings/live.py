@@ -4,21 +4,24 @@ from pathlib import Path
 
 from rpp_env.data import Interactions
 from rpp_env.errors import RecordingError
+from rpp_env.llm.base import LLM
 from rpp_env.llm.load import load_llm
 from rpp_env.make import load_data
 from rpp_env.mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.prompts import PromptRenderer
-from rpp_env.recommenders import LikelihoodRecommender, MemoryCachedRecommender
+from rpp_env.recommenders import RankingConfig, build_recommender
 from rpp_env.recordings.load import DEFAULT_RECORDING, load_recording
 from rpp_env.recordings.recording import Recording
+from rpp_env.store import AnswerStore
 
 
 def live_mdp(
     recording: str | Path | Recording = DEFAULT_RECORDING,
     *,
     data: str | Path | Interactions | None = None,
-    llm: str | None = None,
+    llm: str | LLM | None = None,
+    cache: bool = True,
     horizon: int = 15,
     reward_k: int = 10,
     progress: bool = True,
@@ -32,7 +35,9 @@ def live_mdp(
         recording: Name of one that ships, a file, or a recording.
         data: The data set that the recording was made of, for the titles; by default the one that
             it names.
-        llm: ``backend:model``; by default the recorded one with weights of the recorded type.
+        llm: An LLM, or ``backend:model``; by default the recorded one with weights of the recorded
+            type. It ranks by the recorded strategy.
+        cache: Whether what the LLM answers is kept for later processes, in the cache's folder.
         horizon: Steps of an episode.
         reward_k: Cut-off of the NDCG that is the reward.
         progress: Whether to show progress bars.
@@ -46,6 +51,9 @@ def live_mdp(
     try:
         about_data, about_llm = dict(recording.about["data"]), dict(recording.about["llm"])
         name, fingerprint, seed = (about_data[key] for key in ("name", "fingerprint", "seed"))
+        strategy = recording.about["strategy"]
+        options = {"strategy": strategy} if isinstance(strategy, str) else strategy
+        ranking = RankingConfig(**options)
     except (KeyError, TypeError, ValueError) as error:
         raise RecordingError(
             f"recording {recording.name!r} does not say what data and LLM it was made with "
@@ -60,15 +68,22 @@ def live_mdp(
             "of; pass data= the one it was made of"
         )
     if llm is None:
-        model = load_llm(str(about_llm.get("name")), dtype=about_llm.get("dtype"))
-    else:
-        model = load_llm(llm)
+        dtype = about_llm.get("dtype")
+        llm = load_llm(str(about_llm.get("name")), **({} if dtype is None else {"dtype": dtype}))
+    renderer = PromptRenderer(
+        catalog=recording.catalog, instances=recording.instances, titles=source.titles
+    )
     return PromptMDP(
         instances=recording.instances,
-        renderer=PromptRenderer(
-            catalog=recording.catalog, instances=recording.instances, titles=source.titles
+        renderer=renderer,
+        recommender=build_recommender(
+            load_llm(llm) if isinstance(llm, str) else llm,
+            ranking,
+            renderer=renderer,
+            instances=recording.instances,
+            seed=seed,
+            store=AnswerStore() if cache else None,
         ),
-        recommender=MemoryCachedRecommender(LikelihoodRecommender(model, seed=seed)),
         encoder=ObservationEncoder(
             instances=recording.instances,
             embeddings=recording.embeddings,

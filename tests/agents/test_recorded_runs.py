@@ -10,7 +10,8 @@ from rpp_agents import runs
 from rpp_agents.a2c import A2CAgent
 from rpp_agents.cli import with_absolute_paths
 from rpp_agents.scoreboard import evaluate_run
-from rpp_agents.train import TrainConfig, train
+from rpp_agents.train import train
+from rpp_agents.train_config import TrainConfig
 from rpp_env import recorded_mdp, toy_mdp
 from rpp_env.errors import RecordingError, RunError
 from rpp_env.recordings import record

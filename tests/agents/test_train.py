@@ -18,7 +18,8 @@ from rpp_agents.fixed import FixedConfig
 from rpp_agents.random_agent import RandomConfig
 from rpp_agents.report import save_picture, scoreboard_table
 from rpp_agents.scoreboard import evaluate_run, evaluation_instances
-from rpp_agents.train import TrainConfig, config_from_json, config_to_json, train, training_order
+from rpp_agents.train import train, training_order
+from rpp_agents.train_config import TrainConfig, config_from_json, config_to_json
 from rpp_env import PromptMDP, toy_mdp
 from rpp_env.errors import LLMError, RunError
 from rpp_env.recommenders import MemoryCachedRecommender

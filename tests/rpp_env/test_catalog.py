@@ -70,7 +70,12 @@ def test_every_catalog_that_ships_loads(name):
 
 
 def test_there_are_catalogs():
-    assert set(known_catalogs()) == {"movies", "movies-incremental", "movies-chat", "movies-letters"}
+    assert set(known_catalogs()) == {
+        "movies",
+        "movies-incremental",
+        "movies-chat",
+        "movies-letters",
+    }
 
 
 @pytest.mark.parametrize("as_type", [str, lambda path: path])

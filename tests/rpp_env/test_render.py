@@ -18,8 +18,8 @@ from rpp_env.prompts import (
     load_catalog,
 )
 from rpp_env.prompts.catalog_file import parse_catalog
-from rpp_env.prompts.render import prompt_key, reorder_candidates
-from rpp_env.prompts.titles import marks_of, quoted, written
+from rpp_env.prompts.render import prompt_key
+from rpp_env.prompts.titles import written
 from rpp_env.types import SPLITS, Instances, Prompt
 
 MOVIES = load_catalog("movies")

@@ -1,0 +1,237 @@
+"""What a server is asked for each capability of an LLM, and in which of several ways it takes it.
+
+Knows nothing of connections and retries. All of it runs on one event loop.
+"""
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from rpp_env.errors import LLMError
+from rpp_env.llm.base import Chat, Completion, Decoding
+from rpp_env.llm.openai.answers import (
+    LackingError,
+    read_chat,
+    read_completion,
+    read_next_logprobs,
+    read_sum_from,
+    read_sum_of_last,
+)
+from rpp_env.llm.openai.background_loop import all_of
+from rpp_env.llm.openai.faults import RefusedError
+from rpp_env.llm.openai.tokens import ServerTokens, messages
+from rpp_env.llm.openai.transport import Session
+from rpp_env.types import FloatArray
+
+_T = TypeVar("_T")
+_ADVICE: Final = (
+    "Strategy likelihood needs a completions endpoint with echo and logprobs, as vLLM has it; "
+    "label needs logprobs; generation works with every server that chats"
+)
+_WRONG_REQUEST: Final = (400, 422)
+_NOT_DONE: Final = (400, 404, 405, 422, 501)
+# Ways to ask for the next token's log-probabilities: the number of likely tokens, and whether the
+# labels' own are asked for by id, as vLLM can.
+_NEXT_TOKEN_FORMS: Final = ((20, True), (20, False), (5, False))
+
+
+class Conversation:
+    """What is asked, and what the servers have been found to understand.
+
+    Args:
+        session: Connections to the servers.
+        name: Of the LLM, for messages.
+        model: As the servers name it.
+    """
+
+    def __init__(self, session: Session, *, name: str, model: str) -> None:
+        self.session = session
+        self.tokens = ServerTokens(session, name=name, model=model)
+        self._name = name
+        self._model = model
+        self._least_tokens = 0  # some servers write one at least
+        self._next_token_form = 0
+        self._limit_name = "max_tokens"
+
+    async def loglikelihood(
+        self, contexts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> list[FloatArray]:
+        """Log-probability of each continuation of its context."""
+        rows = list(zip(contexts, continuations, strict=True))
+        works: list[Coroutine[Any, Any, float]]
+        if await self.tokens.known():
+            follow_ids = await self.tokens.ids_of([text for _, follow in rows for text in follow])
+            context_ids = await self.tokens.contexts_of(contexts)
+            works = [
+                self._score_ids(context_ids[context], follow_ids[text])
+                for context, follow in rows
+                for text in follow
+            ]
+        else:
+            works = [self._score_text(context, text) for context, follow in rows for text in follow]
+        scores = iter(await all_of(works))
+        return [np.array([next(scores) for _ in follow], dtype=np.float64) for _, follow in rows]
+
+    async def next_token_logprobs(
+        self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
+    ) -> list[FloatArray]:
+        """Log-probability of each label after its context."""
+        rows = list(zip(contexts, labels, strict=True))
+        prompts: dict[str, Any] = {context: context for context in contexts}
+        ids: dict[str, int] = {}
+        if await self.tokens.known():
+            ids = self._single(
+                await self.tokens.ids_of([name for _, each in rows for name in each])
+            )
+            prompts.update(await self.tokens.contexts_of(contexts))
+        return await all_of([self._label(prompts[context], each, ids) for context, each in rows])
+
+    async def generate(
+        self,
+        prompts: Sequence[Chat | str],
+        seeds: Sequence[int],
+        schemas: Sequence[Mapping[str, Any] | None],
+        decoding: Decoding,
+    ) -> list[Completion]:
+        """What is written after each prompt."""
+        rows = list(zip(prompts, seeds, schemas, strict=True))
+        return await all_of(
+            [
+                self._write(prompt, _options(decoding, seed, schema), decoding.max_tokens)
+                for prompt, seed, schema in rows
+            ]
+        )
+
+    async def _write(
+        self, prompt: Chat | str, options: dict[str, Any], max_tokens: int
+    ) -> Completion:
+        if isinstance(prompt, str):
+            text: Any = prompt
+            if await self.tokens.known():  # so that the opening token never comes twice
+                text = (await self.tokens.contexts_of([prompt]))[prompt]
+            asked = {**options, "prompt": text}
+            with _explained("continue a text", self._name):
+                return await self._limited("completions", asked, max_tokens, read_completion)
+        turns = messages(system=prompt.system, user=prompt.user, answer_prefix=prompt.answer_prefix)
+        asked = {**options, "messages": turns}
+        if prompt.answer_prefix:
+            asked.update(add_generation_prompt=False, continue_final_message=True)
+        return await self._limited("chat/completions", asked, max_tokens, read_chat)
+
+    async def _limited(
+        self, path: str, asked: dict[str, Any], limit: int, read: Callable[[Any], Completion]
+    ) -> Completion:
+        """Asks for at most `limit` tokens, by the name that the server knows for it."""
+        try:
+            return await self._post(path, {**asked, self._limit_name: limit}, read)
+        except RefusedError as error:
+            if "max_completion_tokens" not in str(error) or self._limit_name != "max_tokens":
+                raise
+        self._limit_name = "max_completion_tokens"
+        return await self._post(path, {**asked, self._limit_name: limit}, read)
+
+    async def _score_ids(self, context: list[int], follow: list[int]) -> float:
+        if not follow:
+            return 0.0
+        if not context:
+            raise LLMError(
+                f"{self._name} cannot score what follows an empty text; give it a prompt"
+            )
+        prompt = context + follow
+        return await self._echo(prompt, read_sum_of_last(len(prompt), len(follow)))
+
+    async def _score_text(self, context: str, follow: str) -> float:
+        if not follow:
+            return 0.0
+        prompt = context + follow
+        return await self._echo(prompt, read_sum_from(len(context), len(prompt)))
+
+    async def _echo(self, prompt: Any, read: Callable[[Any], float]) -> float:
+        asked = {"prompt": prompt, "echo": True, "logprobs": 0, "temperature": 0}
+        least = self._least_tokens
+        with _explained("score titles", self._name):
+            try:
+                return await self._post("completions", {**asked, "max_tokens": least}, read)
+            except RefusedError as error:
+                if least or error.status not in _WRONG_REQUEST:
+                    raise
+            score = await self._post("completions", {**asked, "max_tokens": 1}, read)
+        self._least_tokens = 1
+        return score
+
+    async def _label(
+        self, prompt: Any, labels: Sequence[str], ids: Mapping[str, int]
+    ) -> FloatArray:
+        asked: dict[str, Any] = {"prompt": prompt, "max_tokens": 1, "temperature": 0}
+        if ids:
+            asked["return_tokens_as_token_ids"] = True
+        with _explained("tell the next token's log-probabilities", self._name):
+            found = await self._next_tokens(asked, [ids[label] for label in labels if ids])
+        seen = [found.get(f"token_id:{ids.get(each)}", found.get(each)) for each in labels]
+        missing = sum(log_prob is None for log_prob in seen)
+        if 2 * missing > len(labels):
+            raise LLMError(
+                f"{self._name} tells the log-probabilities of its {len(found)} likeliest tokens, "
+                f"and {missing} of the {len(labels)} labels {list(labels)} are not among them. "
+                f"{_ADVICE}"
+            )
+        floor = min(found.values()) - 1
+        return np.array([floor if log_prob is None else log_prob for log_prob in seen])
+
+    async def _next_tokens(self, asked: dict[str, Any], ids: list[int]) -> dict[str, float]:
+        """Log-probabilities of what may come next, asked for in the first way it understands."""
+        forms = [form for form in _NEXT_TOKEN_FORMS[self._next_token_form :] if ids or not form[1]]
+        for most, by_id in forms:
+            more = {"logprobs": most, **({"logprob_token_ids": ids} if by_id else {})}
+            try:
+                found = await self._post("completions", {**asked, **more}, read_next_logprobs)
+            except RefusedError as error:
+                if error.status not in _WRONG_REQUEST or (most, by_id) == forms[-1]:
+                    raise
+                continue
+            self._next_token_form = _NEXT_TOKEN_FORMS.index((most, by_id))
+            return found
+        raise AssertionError("the last way is always there")
+
+    def _single(self, ids: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """The one token of each label."""
+        for label, tokens in ids.items():
+            if len(tokens) != 1:
+                raise LLMError(
+                    f"{self._name}: the label {label!r} is {len(tokens)} tokens, and must be one; "
+                    "use labels such as ' A', or strategy likelihood"
+                )
+        return {label: tokens[0] for label, tokens in ids.items()}
+
+    async def _post(self, path: str, asked: dict[str, Any], read: Callable[[Any], _T]) -> _T:
+        return await self.session.post(path, {"model": self._model, **asked}, read)
+
+
+def _options(decoding: Decoding, seed: int, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "seed": int(seed),
+    }
+    if schema is not None:
+        named = {"name": "ranking", "schema": schema, "strict": True}
+        options["response_format"] = {"type": "json_schema", "json_schema": named}
+    return options
+
+
+@contextmanager
+def _explained(what: str, name: str) -> Iterator[None]:
+    """Says, where a server does not do something, what it does not do and what works instead."""
+    try:
+        yield
+    except LackingError as error:
+        message = f"{name} did not {what}: {error}. {_ADVICE}"
+    except RefusedError as error:
+        if error.status not in _NOT_DONE:
+            raise
+        message = f"{name} did not {what}: {error.words}. {_ADVICE}"
+    else:
+        return
+    raise LLMError(message)

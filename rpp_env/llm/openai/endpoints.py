@@ -1,0 +1,158 @@
+"""The servers that answer for one model: which is asked next, and which is left alone for a while.
+
+Knows nothing of HTTP. All of it runs on one event loop, so that nothing needs a lock.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from rpp_env.llm.openai.faults import Fault
+
+OPENAI_URL = "https://api.openai.com/v1"
+# After so many faults in a row, a server is taken for down: it gets one request at a time.
+PROBED_AFTER = 3
+
+
+@dataclass(kw_only=True)
+class Endpoint:
+    """One base URL, and how its latest requests went."""
+
+    url: str  # such as http://127.0.0.1:8000/v1
+    client: Any  # openai.AsyncOpenAI
+    in_flight: int = 0
+    faults_in_a_row: int = 0
+    rests_until: float = 0.0  # by the monotonic clock: of our own accord
+    asked_until: float = 0.0  # as the server asked by Retry-After
+
+    @property
+    def root(self) -> str:
+        """The base URL without the ``/v1`` at its end: where other services are."""
+        return self.url.removesuffix("/v1")
+
+    def is_ready(self, now: float, *, last_try: bool) -> bool:
+        """Whether it may be asked; only what the server asked for holds back a last try."""
+        if now < self.asked_until:
+            return False
+        probing = self.faults_in_a_row >= PROBED_AFTER and self.in_flight > 0
+        return last_try or (now >= self.rests_until and not probing)
+
+
+@dataclass(kw_only=True)
+class Endpoints:
+    """Base URLs that answer alike."""
+
+    all: list[Endpoint]
+    backoff: tuple[float, float]  # seconds: of the first rest, and of the longest
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def admit(self, deadline: float) -> Endpoint | None:
+        """Waits for a server that may be asked, the one with the fewest requests under way first.
+
+        At the deadline no server rests any longer, so that each request has its last try.
+
+        Args:
+            deadline: Time (monotonic clock) of the last try.
+
+        Returns:
+            The server, counted as one request busier until `release`; None if all of them ask for
+            a longer wait than is left.
+        """
+        while True:
+            now = time.monotonic()
+            last_try = now >= deadline
+            ready = [each for each in self.all if each.is_ready(now, last_try=last_try)]
+            if ready:
+                chosen = min(ready, key=lambda each: each.in_flight)
+                chosen.in_flight += 1
+                return chosen
+            if min(each.asked_until for each in self.all) > max(deadline, now):
+                return None
+            ends = [max(each.rests_until, each.asked_until) for each in self.all]
+            later = [end for end in (*ends, deadline) if end > now]
+            changed = self._changed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), min(later) - now if later else None)
+
+    def release(self, endpoint: Endpoint, fault: Fault | None, *, judged: bool = True) -> None:
+        """Takes note of how a request went.
+
+        Args:
+            endpoint: What `admit` returned.
+            fault: What went wrong, if anything did.
+            judged: Whether there was an answer or a fault at all; not if it was cancelled.
+        """
+        endpoint.in_flight -= 1
+        if fault is not None:
+            endpoint.faults_in_a_row += 1
+            now = time.monotonic()
+            rest = self._rest(endpoint.faults_in_a_row)
+            endpoint.rests_until = max(endpoint.rests_until, now + rest)
+            endpoint.asked_until = max(endpoint.asked_until, now + fault.retry_after)
+        elif judged:
+            endpoint.faults_in_a_row = 0
+            endpoint.rests_until = 0.0
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _rest(self, faults_in_a_row: int) -> float:
+        """None after a single fault where there is no other server; then longer and longer."""
+        first, longest = self.backoff
+        if faults_in_a_row == 1 and len(self.all) == 1:
+            return 0.0
+        rest = min(first * 2.0 ** min(faults_in_a_row - 1, 60), longest)
+        return rest * random.uniform(0.5, 1)
+
+
+def split_spec(spec: str, default_urls: str) -> tuple[str, list[str]]:
+    """Splits ``MODEL@URL,URL`` into the model and its base URLs.
+
+    Args:
+        spec: What is to be split, at its last ``@``.
+        default_urls: The URLs of a spec without ``@``.
+
+    Raises:
+        ValueError: It is malformed.
+    """
+    model, separator, urls = spec.rpartition("@")
+    if not separator:
+        model, urls = spec, default_urls
+    if "://" in model:
+        raise ValueError(_WITH_A_NAME.format(urls))
+    if not model.strip():
+        raise ValueError(f"model={spec!r} names no model; give MODEL@URL, as in {_EXAMPLE!r}")
+    return model, list(dict.fromkeys(_checked(url.strip()) for url in urls.split(",")))
+
+
+_WITH_A_NAME = (
+    "model='...@{}' has a URL with a user name or a key in it, which would be written into run "
+    "folders; give a plain URL, and the key by OPENAI_API_KEY"
+)
+_EXAMPLE = "HuggingFaceTB/SmolLM2-135M-Instruct@http://127.0.0.1:8000/v1"
+
+
+def _checked(url: str) -> str:
+    shown = url.partition("?")[0].partition("#")[0]
+    if shown != url:
+        raise ValueError(
+            f"model: the URL {shown!r} has something behind it, by '?' or '#'; give the base URL "
+            "alone, and a key by OPENAI_API_KEY"
+        )
+    if "@" in url:
+        raise ValueError(_WITH_A_NAME.format(url.rpartition("@")[2]))
+    try:
+        parts = urlsplit(url)
+        well_formed = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        well_formed = False
+    if not well_formed or any(character.isspace() for character in url):
+        raise ValueError(
+            f"model: {url!r} is no URL of a server; give MODEL@URL with http:// or https://, as in "
+            f"{_EXAMPLE!r}"
+        )
+    return url.rstrip("/")

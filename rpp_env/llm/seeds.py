@@ -1,0 +1,26 @@
+"""The seeds of completions: one a prompt, whatever engine draws the tokens."""
+
+from collections.abc import Sequence
+from typing import Final
+
+MAX_SEED: Final = 2**63 - 1
+
+
+def seeds_of_prompts(seeds: Sequence[int] | None, num_prompts: int) -> list[int]:
+    """Returns one seed a prompt; all 0 where none is given.
+
+    Args:
+        seeds: One a prompt, each from 0 to 2**63 - 1, or None. Shape: (B,).
+        num_prompts: B.
+
+    Raises:
+        ValueError: There are fewer or more seeds than prompts, or one is out of bounds.
+    """
+    if seeds is None:
+        return [0] * num_prompts
+    if len(seeds) != num_prompts:
+        raise ValueError(f"seeds has {len(seeds)} values for {num_prompts} prompts; give one each")
+    for row, seed in enumerate(seeds):
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seeds[{row}]={seed} must be from 0 to 2**63 - 1")
+    return [int(seed) for seed in seeds]

@@ -1,0 +1,80 @@
+"""Rewritings of a sentence: what is asked of an LLM, and what must have survived in its answer."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from rpp_env.llm.base import Chat
+from rpp_env.prompts.catalog import parts
+
+REJECTIONS: Final = ("empty", "placeholders", "length", "pattern")
+
+_NAMES: Final = ("the role", "the user's history", "the guidance", "the form of the answer")
+_MARKUP: Final = re.compile(r"<\||\[/?INST\]|</?s>|```")
+_WORDS_MORE_OR_LESS: Final = 6
+
+
+def request(texts: Sequence[str], pattern: int) -> Chat:
+    """What the LLM is asked for one sentence.
+
+    Args:
+        texts: The four sentences, with their placeholders.
+        pattern: Which of them is to be rewritten.
+    """
+    names = sorted({name for _, name, _, _ in parts(texts[pattern]) if name})
+    marks = " and ".join(f"{{{name}}}" for name in names)
+    whole = "\n".join(f"{name}: {text}" for name, text in zip(_NAMES, texts, strict=True) if text)
+    keep = f" It must still hold {marks}, letter by letter, where data go." if names else ""
+    return Chat(
+        system="You are an editor of instructions to a recommender system.",
+        user=(
+            f"This instruction has several parts.\n\n{whole}\n\n"
+            f"Rewrite this part, {_NAMES[pattern]}, so that it is clearer and goes well with the "
+            "others. Leave its meaning and its length about as they are."
+            f"{keep} Answer with the new text of this part and nothing else.\n\n{texts[pattern]}"
+        ),
+    )
+
+
+def fault_of(original: str, rewritten: str) -> str | None:
+    """Why a rewriting does not stand, among `REJECTIONS`, or None; patterns are not looked at.
+
+    It must have text, the original's placeholders as often as the original, no markup of a chat
+    template, and from half to twice as many words, give or take six.
+    """
+    if not rewritten:
+        return "empty"
+    try:
+        pieces = parts(rewritten)
+    except ValueError:
+        return "placeholders"
+    if any(spec or conversion for _, _, spec, conversion in pieces) or _MARKUP.search(rewritten):
+        return "placeholders"
+    if _names(rewritten) != _names(original):
+        return "placeholders"
+    before, after = len(dotted(original).split()), len(dotted(rewritten).split())
+    shortest, longest = before / 2 - _WORDS_MORE_OR_LESS, before * 2 + _WORDS_MORE_OR_LESS
+    return None if shortest <= after <= longest else "length"
+
+
+def _names(text: str) -> list[str]:
+    return sorted(name for _, name, _, _ in parts(text) if name is not None)
+
+
+def dotted(text: str) -> str:
+    """The text with dots in place of data."""
+    return "".join(literal + ("" if name is None else "...") for literal, name, _, _ in parts(text))
+
+
+def cleaned(answer: str, pattern: int) -> str:
+    """The answer without what LLMs put around what they hand over: the part's name, quotes.
+
+    Args:
+        answer: What the LLM wrote.
+        pattern: Which part it was asked for.
+    """
+    text = re.sub(rf"^{_NAMES[pattern]}:", "", answer.strip(), flags=re.IGNORECASE).strip()
+    for opening, closing in (('"', '"'), ("'", "'"), ("“", "”"), ("`", "`")):
+        if len(text) > 1 and text.startswith(opening) and text.endswith(closing):
+            text = text[1:-1].strip()
+    return text

@@ -1,0 +1,179 @@
+"""Ranks candidates by having the LLM write the ranked list, which is then parsed: RPP's own way."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rpp_env.llm.base import GENERATE, LLM, STRUCTURED_OUTPUTS, Decoding, GeneratingLLM
+from rpp_env.llm.load import require_capability
+from rpp_env.locks import CopyableLock
+from rpp_env.prompts.render import reorder_candidates
+from rpp_env.recommenders.ordering import borda_scores
+from rpp_env.recommenders.parsing import ParsedRanking, parse_ranking
+from rpp_env.recommenders.prompting import chat_of, content_seed
+from rpp_env.types import IntArray, Prompt, PromptBatch, RankingBatch
+
+
+class GenerationRecommender:
+    """Orders candidates as the LLM lists them.
+
+    What it left out goes behind what it named, in an order drawn from (`seed`, all that the prompt
+    shows); `num_recognised` says how many candidates it named. Several lists of one prompt, drawn
+    anew (`samples`) or with the candidates shown in other orders (`permutations`, against the
+    preference for places), are merged by Borda's count.
+
+    Args:
+        llm: An LLM that writes.
+        decoding: How tokens are drawn.
+        samples: Lists written for each order of the candidates; more than one needs a temperature
+            above 0.
+        permutations: Orders in which the candidates are shown, the first being their own.
+        constrained: Whether the LLM is held to a JSON list of valid candidates, for LLMs with
+            structured outputs.
+        seed: Of the orders, of the sampling and of what was left out.
+
+    Raises:
+        ValueError: The LLM cannot do it, or an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        decoding: Decoding | None = None,
+        samples: int = 1,
+        permutations: int = 1,
+        constrained: bool = False,
+        seed: int = 0,
+    ) -> None:
+        decoding = decoding or Decoding()
+        for name, value in (("samples", samples), ("permutations", permutations)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be 1 or more")
+        if samples > 1 and decoding.temperature == 0:
+            raise ValueError(
+                f"samples={samples} with temperature=0 would be the same list {samples} times; "
+                "give a temperature, such as 0.7"
+            )
+        self._llm: GeneratingLLM = require_capability(llm, GENERATE)
+        if constrained:
+            require_capability(llm, STRUCTURED_OUTPUTS)
+        self._decoding = decoding
+        self._samples = samples
+        self._permutations = permutations
+        self._constrained = constrained
+        self._seed = seed
+        self._llm_calls = 0
+        self._counts: Counter[str] = Counter()
+        self._lock = CopyableLock()
+
+    @property
+    def llm(self) -> LLM:
+        """What ranks."""
+        return self._llm
+
+    @property
+    def llm_calls(self) -> int:
+        """Prompts ranked so far, whatever the numbers of samples and permutations."""
+        return self._llm_calls
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was parsed.
+
+        ``lists``, of these ``empty`` of candidates or ``cut_short`` by `max_tokens`, and entries
+        ``recognised``, ``duplicated`` and ``invented``.
+        """
+        with self._lock:
+            return dict(self._counts)
+
+    def rank(self, prompts: PromptBatch) -> RankingBatch:
+        """Has every prompt's lists written and merges them; see `Recommender`."""
+        rendered = prompts.render()
+        orders = [self._orders(prompt) for prompt in rendered]
+        shown = [
+            (reorder_candidates(prompt, order), order, content_seed(prompt, self._seed, p, s))
+            for prompt, own in zip(rendered, orders, strict=True)
+            for p, order in enumerate(own)
+            for s in range(self._samples)
+        ]
+        parsed = self._write([prompt for prompt, _, _ in shown], [seed for _, _, seed in shown])
+        slots = [
+            np.asarray(order)[list(ranking.order)]
+            for (_, order, _), ranking in zip(shown, parsed, strict=True)
+        ]
+        recognised = np.array([ranking.n_recognised for ranking in parsed])
+        lists_each = self._permutations * self._samples
+        merged = [
+            self._merge(
+                prompt,
+                np.stack(slots[row * lists_each : (row + 1) * lists_each]),
+                recognised[row * lists_each : (row + 1) * lists_each],
+            )
+            for row, prompt in enumerate(rendered)
+        ]
+        with self._lock:
+            self._llm_calls += len(rendered)
+        return RankingBatch(
+            rankings=np.stack([ranking for ranking, _ in merged]),
+            scores=np.stack([scores for _, scores in merged]),
+            num_recognised=np.array([int(np.isfinite(scores).sum()) for _, scores in merged]),
+        )
+
+    def _orders(self, prompt: Prompt) -> list[IntArray]:
+        size = len(prompt.candidates)
+        seeds = (content_seed(prompt, self._seed, p) for p in range(1, self._permutations))
+        return [np.arange(size), *(np.random.default_rng(s).permutation(size) for s in seeds)]
+
+    def _write(self, prompts: list[Prompt], seeds: list[int]) -> list[ParsedRanking]:
+        """One parsed list a prompt, its candidates counted as that prompt shows them."""
+        completions = self._llm.generate(
+            [chat_of(prompt) for prompt in prompts],
+            decoding=self._decoding,
+            seeds=seeds,
+            schemas=[ranking_schema(prompt.candidates) for prompt in prompts]
+            if self._constrained
+            else None,
+        )
+        parsed = [
+            parse_ranking(prompt.answer_prefix + completion.text, prompt.candidates, seed=seed)
+            for prompt, completion, seed in zip(prompts, completions, seeds, strict=True)
+        ]
+        with self._lock:
+            self._counts["lists"] += len(parsed)
+            self._counts["cut_short"] += sum(c.finish_reason == "length" for c in completions)
+            self._counts["empty"] += sum(ranking.n_recognised == 0 for ranking in parsed)
+            self._counts["recognised"] += sum(ranking.n_recognised for ranking in parsed)
+            self._counts["duplicated"] += sum(ranking.n_duplicated for ranking in parsed)
+            self._counts["invented"] += sum(ranking.n_invented for ranking in parsed)
+        return parsed
+
+    def _merge(
+        self, prompt: Prompt, orders_RM: IntArray, recognised_R: IntArray
+    ) -> tuple[IntArray, Any]:
+        """One ranking (M,), and the Borda score of each slot (M,)."""
+        scores = borda_scores(orders_RM, recognised_R)
+        shuffle = np.random.default_rng(content_seed(prompt, self._seed)).permutation(len(scores))
+        points = np.where(np.isnan(scores), -np.inf, scores)
+        ranking: IntArray = shuffle[np.argsort(-points[shuffle], kind="stable")]
+        return ranking, scores
+
+
+def ranking_schema(candidates: Sequence[str]) -> Mapping[str, Any]:
+    """JSON schema of a list of as many titles as there are candidates, each one of theirs.
+
+    That they differ is not in it: engines refuse ``uniqueItems``, and a title that comes twice is
+    counted as duplicated.
+    """
+    size = len(candidates)
+    titles = {"type": "string", "enum": list(dict.fromkeys(candidates))}
+    return {
+        "type": "object",
+        "properties": {
+            "ranking": {"type": "array", "items": titles, "minItems": size, "maxItems": size}
+        },
+        "required": ["ranking"],
+        "additionalProperties": False,
+    }

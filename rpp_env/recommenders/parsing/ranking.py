@@ -1,0 +1,263 @@
+"""From the text that an LLM wrote to a ranking of the candidates: always a full permutation.
+
+The reading is a chain of steps: strip the reasoning, find the section that holds the ranking, read
+it as letters, else as JSON, else as a list, else as prose, and fill up what was not recognised.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from rpp_env.recommenders.parsing.answer_entries import EntryReader
+from rpp_env.recommenders.parsing.answer_json import json_entries
+from rpp_env.recommenders.parsing.answer_prose import mentions
+from rpp_env.recommenders.parsing.title_matching import AMBIGUOUS, NOTHING, TitleMatcher, matcher_of
+from rpp_env.recommenders.parsing.title_text import compatible
+
+MAX_CHARACTERS: Final = 20_000
+_MAX_SECTIONS: Final = 4
+
+_LINE_BREAK: Final = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_BLANKS: Final = re.compile(r"[^\S\n]{9,}")
+_EMPTY_LINES: Final = re.compile(r"\n\s*\n")
+_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]")
+_CIRCLED: Final = {0x2460 + i: f"{i + 1}. " for i in range(20)} | {0x20E3: ". "}
+_THOUGHT: Final = r"(?:think|thinking|thought|reasoning|reflection)"
+_THOUGHT_OPENS: Final = re.compile(rf"<{_THOUGHT}>|<\|begin_of_thought\|>", re.I)
+_THOUGHT_CLOSES: Final = re.compile(
+    rf"</{_THOUGHT}>|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>", re.I
+)
+_END_OF_TEXT: Final = re.compile(r"<\|im_end\|>|<\|eot_id\|>|<\|end\|>|<\|endoftext\|>|</s>|<eos>")
+_TAG: Final = re.compile(
+    r"</?(?:b|i|em|strong|u|span|ul|ol|li|p|div|answer)(?:\s[^<>\n]{0,99})?>", re.I
+)
+_TAG_BREAK: Final = re.compile(r"<(?:br|tr)\s?/?>", re.I)
+_TAG_ITEM: Final = re.compile(r"<li(?:\s[^<>\n]{0,99})?>", re.I)
+_RANKING_FOLLOWS: Final = re.compile(
+    r"<answer>|\\boxed\{|\bfinal (?:answer|ranking|list|order)\b[^\n:.!?]{0,80}(?<![\"']):"
+    r"|^[^\n]{0,160}?\b(?:rankings?|re-?ranked|ranked (?:list|order)|answer|recommendations"
+    r"|recommended order)\b[^\n:.!?]{0,80}(?<![\"']):"
+    r"|^[#*_ ]*(?:my |the |final |your )*(?:ranking|answer|recommendations)[*_ ]*$",
+    re.I | re.M,
+)
+_REASONS_FOLLOW: Final = re.compile(
+    r"^[#*_ ]*(?:explanations?|reasoning|rationale|reasons?|notes?|justification|why)\b"
+    r"[^\n:]{0,60}:[*_ ]*$",
+    re.I | re.M,
+)
+_LETTER_LIST: Final = re.compile(r"(?:[\s>,;|→()\[\].:*\"'=\-]|\d{1,2}[.)](?=\s))+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsedRanking:
+    """A ranking read out of a text."""
+
+    order: tuple[int, ...]  # (M,) candidates, best first: the recognised, then the others
+    n_recognised: int  # different candidates found
+    n_duplicated: int  # entries that name a candidate found before
+    n_invented: int  # entries that name nothing among the candidates
+
+
+def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> ParsedRanking:
+    r"""Reads the ranking that a text states.
+
+    It never raises for any text and any candidates, and takes time about linear in the text.
+
+    What counts:
+
+    - Only what follows the last closing tag of reasoning (``</think>`` and the like); of reasoning
+      that never closes, only what stands before it. A tag that is part of a title is none.
+    - At most `MAX_CHARACTERS` characters of that, and at most 1,000 entries.
+    - What follows "ranking:", "final answer:" and the like, if it names a candidate; if it names
+      one alone, it does not replace a list before it, unless that list merely repeats the
+      candidates as they were given. What follows "Explanation:" after a list does not count.
+
+    - Of numbered lines, table rows, bullets and bare lines, the first kind that names two
+      candidates; the other lines are chatter and reasons. A list that several titles share a line
+      of (``>``, arrows, semicolons, bars, commas) needs two titles, and half of the pieces.
+    - JSON and Python lists, objects with titles, ids or ranks (see `json_entries`).
+
+    What an entry names:
+
+    - A title in any usual writing: case, accents, punctuation, width, ``&``, quotes, markup, JSON's
+      escapes, inverted articles, a missing leading article, II for 2, text in parentheses missing
+      or alone, a subtitle missing behind a main title of two words or more.
+    - A year may be missing; one that differs by more than a year from the candidate's names
+      another work.
+    - The exact title wins over all else, a number included; then the longest title that begins the
+      entry and has a delimiter behind it; then a near spelling: one edit per nine
+      letters, the same numbers, no rival within one more edit (see `TitleMatcher.near`).
+    - A colon with the rest of a title behind it makes another work: "Alien: Resurrection" is
+      neither "Alien" nor a near spelling of it.
+    - An entry that ends the answer within a word is the only title that begins so.
+    - A number without a title is a 1-based candidate number; 0 and numbers beyond M are invented.
+    - A letter is a candidate's if the whole section consists of letters and no title is one.
+    - What fits two candidates equally (the same title twice, "Sabrina" of 1954 and of 1995) is no
+      match, and neither invented; numbers and letters can still tell these apart.
+    - In prose, without a list, titles in quotes or bold, and others of two words or more, in the
+      order of first mention; not in a refusal. Prose has no entries, so nothing is invented in it.
+
+    Args:
+        text: What the LLM wrote. Where the answer's beginning was given to it, that and the rest.
+        candidates: Titles as they were shown, in slot order.
+        seed: Seed of the order of what was not recognised.
+
+    Returns:
+        A permutation of 0..M-1, and counts.
+
+    Raises:
+        RppError: rapidfuzz is not installed.
+    """
+    matcher = matcher_of(candidates)
+    answer = _cleaned(text, candidates)
+    found = _best_reading(answer, matcher)
+    named = [index for index in found if index >= 0]
+    recognised = list(dict.fromkeys(named))
+    return ParsedRanking(
+        order=_filled(recognised, len(candidates), seed),
+        n_recognised=len(recognised),
+        n_duplicated=len(named) - len(recognised),
+        n_invented=found.count(NOTHING),
+    )
+
+
+def _filled(recognised: list[int], num_candidates: int, seed: int) -> tuple[int, ...]:
+    """The recognised, then the others in an order drawn from the seed."""
+    found = set(recognised)
+    others = [index for index in range(num_candidates) if index not in found]
+    shuffled = np.random.default_rng(seed % 2**64).permutation(len(others))
+    return (*recognised, *(others[place] for place in shuffled))
+
+
+def _cleaned(text: str, candidates: Sequence[str]) -> str:
+    """The answer proper, in one form of characters and line breaks, without markup."""
+    titles = "\n".join(candidates).casefold()
+    answer = _without_reasoning(text, titles)[:MAX_CHARACTERS]
+    if not answer.isascii():
+        answer = compatible(_INVISIBLE.sub("", answer.translate(_CIRCLED)))
+    answer = _LINE_BREAK.sub("\n", answer[:MAX_CHARACTERS])
+    if "<" not in titles:
+        answer = _TAG_ITEM.sub("\n- ", _TAG_BREAK.sub("\n", answer))
+        answer = _TAG.sub(lambda tag: tag[0].lower() if "answer" in tag[0].lower() else "", answer)
+    answer = answer.replace("</answer>", "\n")
+    answer = _EMPTY_LINES.sub("\n", _BLANKS.sub(" " * 8, answer))
+    return _with_titles_on_one_line(answer, candidates)
+
+
+def _without_reasoning(text: str, titles: str) -> str:
+    """What follows the reasoning; a tag within a title counts only at the beginning of a line."""
+
+    def is_tag(tag: re.Match[str]) -> bool:
+        line = text[:0] if tag.start() == 0 else text[max(0, tag.start() - 1)]
+        return tag[0].casefold() not in titles or line in ("", "\n")
+
+    closing = [tag for tag in _THOUGHT_CLOSES.finditer(text) if is_tag(tag)]
+    if closing:
+        text = text[closing[-1].end() :]
+    for pattern in (_THOUGHT_OPENS, _END_OF_TEXT):
+        opening = next((tag for tag in pattern.finditer(text) if is_tag(tag)), None)
+        if opening is not None:
+            text = text[: opening.start()]
+    return text
+
+
+def _with_titles_on_one_line(text: str, candidates: Sequence[str]) -> str:
+    """Joins the lines of titles that hold line breaks, where the text repeats them so."""
+    for title in candidates:
+        parts = compatible(title[:MAX_CHARACTERS]).split()
+        broken = len(title.strip().splitlines()) > 1
+        if broken and len(parts) > 1 and parts[0] in text:
+            pattern = r"\s+".join(re.escape(part) for part in parts)
+            text = re.sub(pattern, lambda match: " ".join(match[0].split()), text)
+    return text
+
+
+def _best_reading(answer: str, matcher: TitleMatcher) -> list[int]:
+    """The last section that names candidates, else the whole."""
+    reader = EntryReader(matcher)
+    for before, section in _sections(answer, reader):
+        found = _read(section, reader, matcher)
+        if len(_different(found)) > 1:
+            return found
+        if _different(found):
+            earlier = _different(_read(before, reader, matcher))
+            if len(earlier) < 2 or earlier == sorted(earlier):
+                return found
+    return _read(answer, reader, matcher)
+
+
+def _sections(answer: str, reader: EntryReader) -> Iterator[tuple[str, str]]:
+    """What stands before and behind a phrase that announces a ranking, the last one first."""
+    phrases = [
+        phrase
+        for phrase in _RANKING_FOLLOWS.finditer(answer)
+        if not reader.is_title(_line_at(answer, phrase.start()))
+    ]
+    for phrase in phrases[: -_MAX_SECTIONS - 1 : -1]:
+        yield answer[: phrase.start()], answer[phrase.end() :]
+
+
+def _line_at(text: str, position: int) -> str:
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    return text[start : end if end >= 0 else len(text)]
+
+
+def _read(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]:
+    """What a section's entries name: of a list that reasons follow, the list alone."""
+    reasons = _REASONS_FOLLOW.search(section)
+    if reasons and not reader.is_title(reasons[0]):
+        found = _read_one(section[: reasons.start()], reader, matcher)
+        if len(_different(found)) > 1:
+            return found
+    return _read_one(section, reader, matcher)
+
+
+def _read_one(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]:
+    letters = _letters(section, matcher)
+    if letters:
+        return letters
+    found = _read_json(section, reader, matcher)
+    if _different(found):
+        return found
+    entries, is_list = reader.read(section)
+    if _different(entries) or is_list:
+        return entries
+    return mentions(section, matcher) or found
+
+
+def _letters(section: str, matcher: TitleMatcher) -> list[int]:
+    """What letters name, if the section consists of them and none of them is a title."""
+    letters = [part for part in _LETTER_LIST.split(section.strip()) if part]
+    single = all(len(part) == 1 and "A" <= part <= "Z" for part in letters)
+    if not single or any(matcher.exact(letter) != NOTHING for letter in set(letters)):
+        return []
+    return [matcher.number(ord(letter) - ord("A") + 1) for letter in letters]
+
+
+def _read_json(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]:
+    if "[" not in section and "{" not in section:
+        return []
+    kept = section.split("\n")
+    if any("[" in title or "{" in title for title in matcher.candidates):
+        kept = [line for line in kept if not reader.is_title(line)]
+    found: list[int] = []
+    values = json_entries("\n".join(kept))[:1_000]
+    for place, value in enumerate(values):
+        if isinstance(value, int):
+            found.append(matcher.number(value))
+            continue
+        last = place == len(values) - 1
+        several = reader.several(value, last=last) if matcher.exact(value) == NOTHING else None
+        if several is None and "\\n" in value and matcher.exact(value) == NOTHING:
+            several = reader.read(value.replace("\\n", "\n"))[0]
+        found += several or reader.piece(value, last=last)
+    return found
+
+
+def _different(found: Sequence[int]) -> list[int]:
+    """The candidates found, in the order of first mention."""
+    return list(dict.fromkeys(index for index in found if index not in (NOTHING, AMBIGUOUS)))

@@ -1,0 +1,41 @@
+"""How strategies put a rendered prompt before an LLM."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from rpp_env.llm.base import LLM, Chat
+from rpp_env.prompts.render import prompt_key
+from rpp_env.types import IntArray, Prompt
+
+
+def context_of(llm: LLM, prompt: Prompt) -> str:
+    """The text that the LLM reads, in its own chat format where the prompt is a chat."""
+    if not prompt.chat:
+        return prompt.text
+    opened = llm.apply_chat_template(system=prompt.system, user=prompt.user)
+    return opened + prompt.answer_prefix
+
+
+def chat_of(prompt: Prompt) -> Chat | str:
+    """What a writing LLM is given."""
+    if not prompt.chat:
+        return prompt.text
+    return Chat(system=prompt.system, user=prompt.user, answer_prefix=prompt.answer_prefix)
+
+
+def following(context: str, texts: Sequence[str]) -> list[str]:
+    """The texts as they stand behind a context: after a space, unless it ends in one."""
+    return [text if context.endswith(("\n", " ")) else f" {text}" for text in texts]
+
+
+def content_seed(prompt: Prompt, *parts: int) -> int:
+    """A seed below 2**31 that depends on all that the LLM is shown, and on `parts`."""
+    digest = hashlib.sha256(prompt_key(prompt) + repr(parts).encode()).digest()
+    return int.from_bytes(digest[:4], "little") >> 1
+
+
+def content_seeds(prompts: Sequence[Prompt]) -> IntArray:
+    """The `content_seed` of each prompt. Shape: (B,)."""
+    return np.array([content_seed(prompt) for prompt in prompts], dtype=np.int64)

@@ -1,0 +1,147 @@
+"""Strategies by name: how a ranking is got out of an LLM, and with which options."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from rpp_env.llm.base import (
+    GENERATE,
+    LLM,
+    LOGLIKELIHOOD,
+    NEXT_TOKEN_LOGPROBS,
+    Decoding,
+    identity_of,
+)
+from rpp_env.recommenders.base import Recommender
+from rpp_env.recommenders.generation import GenerationRecommender
+from rpp_env.recommenders.label import LabelRecommender
+from rpp_env.recommenders.likelihood import LikelihoodRecommender
+from rpp_env.types import PromptBatch
+
+# What each strategy needs of an LLM.
+STRATEGIES: Final[Mapping[str, str]] = {
+    "likelihood": LOGLIKELIHOOD,
+    "label": NEXT_TOKEN_LOGPROBS,
+    "generation": GENERATE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig:
+    """How rankings are got out of an LLM."""
+
+    strategy: Literal["likelihood", "label", "generation"] = "likelihood"
+    """likelihood: order by the log-probability of titles; label: by that of letters; generation:
+    the LLM writes the list."""
+    permutations: int = 1
+    """label, generation: orders of the candidates that are averaged over."""
+    calibrate: bool = True
+    """label: subtract what the LLM prefers at each position."""
+    samples: int = 1
+    """generation: lists that are drawn and merged; more than 1 needs a temperature."""
+    temperature: float = 0.0
+    """generation: 0 takes the most likely token each time."""
+    top_p: float = 1.0
+    """generation: nucleus that tokens are drawn from."""
+    max_tokens: int = 256
+    """generation: longest list."""
+    constrained: bool = False
+    """generation: hold the LLM to a JSON list of the candidates, where its engine can."""
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise ValueError(
+                f"strategy={self.strategy!r} is none; choose one of {', '.join(STRATEGIES)}"
+            )
+        for name in ("permutations", "samples"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+        self.decoding()  # raises what is wrong with it
+        for name in _NOT_FOR[self.strategy]:
+            if getattr(self, name) != RankingConfig.__dataclass_fields__[name].default:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is not for strategy={self.strategy!r}; leave it "
+                    "out"
+                )
+
+    def decoding(self) -> Decoding:
+        """How text is drawn."""
+        return Decoding(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with the strategy and the options that are for it."""
+        return {k: v for k, v in asdict(self).items() if k not in _NOT_FOR[self.strategy]}
+
+
+_OF_GENERATION: Final = ("samples", "temperature", "top_p", "max_tokens", "constrained")
+_NOT_FOR: Final[Mapping[str, tuple[str, ...]]] = {
+    "likelihood": ("permutations", "calibrate", *_OF_GENERATION),
+    "label": _OF_GENERATION,
+    "generation": ("calibrate",),
+}
+
+
+def make_strategy(
+    llm: LLM,
+    config: RankingConfig,
+    *,
+    calibration: Callable[[], PromptBatch] | None = None,
+    seed: int = 0,
+) -> Recommender:
+    """Makes the recommender that a configuration describes.
+
+    Args:
+        llm: What ranks.
+        config: How.
+        calibration: For ``label``, unless `config.calibrate` is off: makes the prompts on which
+            the positions' means are measured; see `LabelRecommender`.
+        seed: Of all that the strategy draws.
+
+    Raises:
+        ValueError: The LLM cannot do what the strategy needs; the message names the strategies
+            that work with it, and the backends that work with the strategy.
+    """
+    if STRATEGIES[config.strategy] not in llm.capabilities:
+        working = [name for name, needs in STRATEGIES.items() if needs in llm.capabilities]
+        raise ValueError(
+            f"strategy={config.strategy!r} needs an LLM with {STRATEGIES[config.strategy]!r}, and "
+            f"{llm.name!r} has: {', '.join(sorted(llm.capabilities)) or 'nothing'}. Strategies "
+            f"that work with it: {', '.join(working) or 'none'}"
+        )
+    if config.strategy == "likelihood":
+        return LikelihoodRecommender(llm, seed=seed)
+    if config.strategy == "label":
+        if config.calibrate and calibration is None:
+            raise ValueError("strategy='label' calibrates on prompts; give calibration=")
+        return LabelRecommender(
+            llm,
+            permutations=config.permutations,
+            calibration=calibration if config.calibrate else None,
+            seed=seed,
+        )
+    return GenerationRecommender(
+        llm,
+        decoding=config.decoding(),
+        samples=config.samples,
+        permutations=config.permutations,
+        constrained=config.constrained,
+        seed=seed,
+    )
+
+
+def strategy_identity(
+    llm: LLM, config: RankingConfig, *, calibration: str = "", seed: int = 0
+) -> dict[str, Any]:
+    """All that determines a strategy's answers besides the prompt, for a store of answers.
+
+    Args:
+        llm: What ranks.
+        config: How.
+        calibration: Fingerprint of what the prompts of calibration are made of.
+        seed: As for `make_strategy`.
+    """
+    identity = {"llm": identity_of(llm), **config.to_json(), "seed": seed}
+    if config.strategy == "label" and config.calibrate:
+        identity["calibration"] = calibration
+    return identity

@@ -1,0 +1,149 @@
+"""Strategies by name: what fits together, and what an answer is told apart by."""
+
+import numpy as np
+import pytest
+from strategy_prompts import TITLES, Biased, batch, renderer
+
+from rpp_env import load_catalog, make_mdp
+from rpp_env.llm import BACKENDS, load_llm
+from rpp_env.llm.load import EngineConfig, backends_with
+from rpp_env.prompts import PromptRenderer
+from rpp_env.recommenders import (
+    STRATEGIES,
+    CachedRecommender,
+    GenerationRecommender,
+    LabelRecommender,
+    LikelihoodRecommender,
+    RankingConfig,
+    build_recommender,
+    make_strategy,
+)
+from rpp_env.recommenders.strategies import strategy_identity
+from rpp_env.store import AnswerStore
+
+CLASSES = {
+    "likelihood": LikelihoodRecommender,
+    "label": LabelRecommender,
+    "generation": GenerationRecommender,
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_ranks(strategy):
+    made, instances = renderer("letters" if strategy == "label" else "numbers")
+    recommender = build_recommender(
+        load_llm("fake:0"), RankingConfig(strategy=strategy), renderer=made, instances=instances
+    )
+    assert isinstance(recommender.inner, CLASSES[strategy])
+    ranked = recommender.rank(batch(made, range(10), output_format=1))
+    assert (np.sort(ranked.rankings, axis=1) == np.arange(5)).all()
+    assert (ranked.num_recognised == 5).all()
+    assert recommender.llm_calls == 10
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_store_answers_the_next_process(strategy, tmp_path):
+    made, instances = renderer("letters" if strategy == "label" else "numbers")
+    config = RankingConfig(strategy=strategy)
+
+    def build(llm, **options):
+        return build_recommender(llm, config, renderer=made, instances=instances, **options)
+
+    with AnswerStore(tmp_path / "answers.sqlite") as store:
+        first = build(load_llm("fake:0"), store=store).rank(batch(made, range(10)))
+        again = build(load_llm("fake:0"), store=store)
+        np.testing.assert_array_equal(again.rank(batch(made, range(10))).rankings, first.rankings)
+        assert isinstance(again.inner, CachedRecommender)
+        assert (again.inner.hits, again.inner.misses, again.llm_calls) == (10, 0, 10)
+        other = build(load_llm("fake:1"), store=store)
+        other.rank(batch(made, range(10)))
+        assert (other.inner.hits, other.inner.misses) == (0, 10)
+
+
+def test_the_names_of_strategies_and_backends():
+    assert set(STRATEGIES) == set(CLASSES)
+    assert set(BACKENDS) == {"transformers", "vllm", "openai", "fake"}
+    for capability in STRATEGIES.values():
+        assert set(backends_with(capability)) == set(BACKENDS)
+    assert "transformers" not in backends_with("structured_outputs")
+
+
+def test_an_llm_without_the_capability_names_the_strategies_that_work():
+    with pytest.raises(
+        ValueError, match=r"strategy='generation' needs .*Strategies that work with it: label"
+    ):
+        make_strategy(Biased([0]), RankingConfig(strategy="generation"))
+
+
+def test_catalogs_that_do_not_fit_a_strategy_are_refused():
+    made, instances = renderer("numbers")
+    with pytest.raises(ValueError, match="has candidate_marks: numbers, and strategy='label'"):
+        build_recommender(
+            load_llm("fake:0"), RankingConfig(strategy="label"), renderer=made, instances=instances
+        )
+    bare = PromptRenderer(catalog=load_catalog("movies"), instances=instances, titles=TITLES)
+    for strategy in ("label", "generation"):
+        with pytest.raises(ValueError, match="'movies' does not list the candidates in every"):
+            build_recommender(
+                load_llm("fake:0"),
+                RankingConfig(strategy=strategy),
+                renderer=bare,
+                instances=instances,
+            )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "guess"}, "strategy='guess' is none; choose one of likelihood, label"),
+        ({"strategy": "label", "permutations": 0}, "permutations=0 must be a whole number"),
+        ({"strategy": "generation", "samples": 1.5}, "samples=1.5 must be a whole number"),
+        ({"strategy": "generation", "temperature": -1.0}, "temperature=-1.0 must be 0 or more"),
+        ({"strategy": "generation", "top_p": 0.0}, "top_p=0.0 must be above 0"),
+        ({"strategy": "generation", "max_tokens": 0}, "max_tokens=0 must be 1 or more"),
+        ({"temperature": 0.5}, "temperature=0.5 is not for strategy='likelihood'"),
+        ({"permutations": 2}, "permutations=2 is not for strategy='likelihood'"),
+        ({"strategy": "label", "samples": 2}, "samples=2 is not for strategy='label'"),
+        ({"strategy": "generation", "calibrate": False}, "calibrate=False is not for"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RankingConfig(**options)
+
+
+def test_engines_refuse_options_that_they_do_not_have():
+    with pytest.raises(ValueError, match="max_in_flight=4 is no option of backend 'transformers'"):
+        EngineConfig(max_in_flight=4).load("transformers:x")
+    with pytest.raises(ValueError, match="dtype='float32' is no option of backend 'fake'"):
+        EngineConfig(dtype="float32").load("fake:0")
+    assert EngineConfig(max_in_flight=4).load("openai:m@http://127.0.0.1:1/v1").max_in_flight == 4
+
+
+def test_all_that_determines_an_answer_is_in_its_identity():
+    llm, config = load_llm("fake:0"), RankingConfig(strategy="generation", temperature=0.5)
+    identity = strategy_identity(llm, config)
+    changes = [
+        strategy_identity(load_llm("fake:1"), config),
+        strategy_identity(llm, RankingConfig(strategy="generation", temperature=0.6)),
+        strategy_identity(llm, RankingConfig(strategy="generation", temperature=0.5, samples=2)),
+        strategy_identity(llm, config, seed=1),
+        strategy_identity(llm, RankingConfig(strategy="label"), calibration="a"),
+        strategy_identity(llm, RankingConfig(strategy="label"), calibration="b"),
+        strategy_identity(llm, RankingConfig()),
+    ]
+    assert len({repr(each) for each in (identity, *changes)}) == 1 + len(changes)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("strategy", "catalog"),
+    [("likelihood", "movies"), ("label", "movies-letters"), ("generation", "movies-chat")],
+)
+def test_each_strategy_has_a_catalog_that_ships(strategy, catalog):
+    mdp = make_mdp(
+        llm="fake:0", ranking=RankingConfig(strategy=strategy), cache=False, progress=False
+    )
+    assert mdp.catalog.name == catalog
+    state = mdp.transition(mdp.initial(np.arange(4)), np.ones((4, 4), int))
+    assert (state.num_recognised == 10).all()

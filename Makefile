@@ -34,11 +34,12 @@ check: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir .venv/site
 
 test-slow: .venv/installed
+	$(BIN)/rpp fetch --all
 	$(BIN)/python -m pytest tests/slow
 
 test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/rpp fetch --all
-	.venv-vllm/bin/python -m pytest tests/libraries/test_vllm.py tests/libraries/test_vllm_server.py
+	.venv-vllm/bin/python -m pytest tests/engines
 
 test-libraries: $(LIBRARIES:%=test-%)
 

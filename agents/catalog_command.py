@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rpp_agents.catalog_report import catalog_report
 from rpp_agents.catalog_tables import prompts_whole, report_tables
+from rpp_agents.checks import first_changed
 from rpp_agents.record_command import about, answers_one_by_one
 from rpp_agents.scoreboard import evaluation_instances
 from rpp_env import PromptMDP, Recording, live_mdp, load_catalog, load_recording, make_mdp
@@ -101,9 +102,11 @@ class Check:
         if self.recording is not None:
             default = Check(catalog=self.catalog, recording=self.recording)
             for name in ("llm", "engine", "ranking", "num_candidates", "out"):
-                if getattr(self, name) != getattr(default, name):
+                value, usual = getattr(self, name), getattr(default, name)
+                if value != usual:
+                    name, value = first_changed(name, value, usual)
                     raise ValueError(
-                        f"{name}={getattr(self, name)} is for ranking; leave it out with "
+                        f"{name}={value} is for ranking; leave it out with "
                         f"recording={self.recording!r}, whose rankings are there"
                     )
 

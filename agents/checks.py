@@ -4,6 +4,7 @@ NumPy's numbers become Python's, so that options can be written as JSON.
 """
 
 import math
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,15 @@ def check_positive(config: Any, *names: str) -> None:
         value = _number(config, name)
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"{name}={value} must be a number above 0")
+
+
+def first_changed(name: str, value: Any, default: Any) -> tuple[str, Any]:
+    """Name and value of an option that is not its default, or of the first such option in it."""
+    if not is_dataclass(value):
+        return name, value
+    changed = (f.name for f in fields(value) if getattr(value, f.name) != getattr(default, f.name))
+    first = next(changed)
+    return first, getattr(value, first)
 
 
 def check_seed(seed: Any) -> int:

@@ -1,7 +1,7 @@
 """What `train` does, as options: of the command line, and in a run folder."""
 
 import math
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field
 from typing import Annotated, Any
 
 import tyro
@@ -9,7 +9,7 @@ import tyro
 from rpp_agents import runs
 from rpp_agents.a2c import A2CConfig
 from rpp_agents.affinity import AffinityConfig
-from rpp_agents.checks import check_count, check_seed
+from rpp_agents.checks import check_count, check_seed, first_changed
 from rpp_agents.enumerate_agent import EnumerateConfig
 from rpp_agents.fixed import FixedConfig
 from rpp_agents.ippo import IPPOConfig
@@ -98,7 +98,7 @@ class TrainConfig:
         for name in ("recording",) if self.live else _LIVE:
             value = getattr(self, name)
             if value != default_of(name):
-                name, value = _given(name, value)
+                name, value = first_changed(name, value, default_of(name))
                 raise ValueError(
                     f"{name}={value!r} is for training on a recording; leave out live"
                     if self.live
@@ -122,16 +122,6 @@ class TrainConfig:
             horizon=self.horizon,
             seed=self.seed,
         )
-
-
-def _given(name: str, value: Any) -> tuple[str, Any]:
-    """An option that is not the default, or the first such option within it."""
-    if not is_dataclass(value):
-        return name, value
-    default = default_of(name)
-    changed = (f.name for f in fields(value) if getattr(value, f.name) != getattr(default, f.name))
-    first = next(changed)
-    return first, getattr(value, first)
 
 
 def default_of(name: str) -> Any:

@@ -13,7 +13,7 @@ ARGUMENTS = {
     "any_pettingzoo_env.py": ["2"],
     "sb3_ppo.py": ["2000"],
 }
-LIVE = {"random_episode.py"}
+LIVE = {"random_episode.py", "written_rankings.py"}
 # Run in environments of their own: make test-libraries.
 LIBRARIES = {path.stem.removeprefix("test_") for path in (TESTS / "libraries").glob("test_*.py")}
 

@@ -1,5 +1,6 @@
 """What the README says is run: its Python, its commands, its links."""
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from rpp_agents.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 RPP = Path(sys.executable).with_name("rpp")
+SERVER = "http://127.0.0.1:8000/v1"  # as the README writes it
 
 
 def blocks(language):
@@ -84,6 +86,17 @@ def make_model(folder):
     LlamaForCausalLM(config).save_pretrained(folder / "my-model")
 
 
+@contextlib.contextmanager
+def served():
+    """The URL of a server that answers as one with an LLM behind it does."""
+    script = Path(__file__).with_name("openai_server.py")
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as one:
+        try:
+            yield one.stdout.readline().strip()
+        finally:
+            one.kill()
+
+
 @pytest.mark.live
 def test_its_commands_run_in_order(tmp_path):
     """As they stand, but for options that make them small."""
@@ -97,9 +110,10 @@ def test_its_commands_run_in_order(tmp_path):
         "catalog": ["--users", "4"],
     }
     outputs = {}
-    for command in rpp_commands():
-        _, name, *options = shlex.split(command)
-        outputs[command] = run([str(RPP), name, *options, *smaller.get(name, [])], tmp_path)
+    with served() as url:
+        for command in rpp_commands():
+            _, name, *options = shlex.split(command.replace(SERVER, url))
+            outputs[command] = run([str(RPP), name, *options, *smaller.get(name, [])], tmp_path)
     names = [shlex.split(command)[1] for command in outputs]
     assert set(names) == set(COMMANDS) - {"fetch"}
 
@@ -111,6 +125,8 @@ def test_its_commands_run_in_order(tmp_path):
     assert "step 2: reward" in output("rpp show")
     assert (tmp_path / "results/leaderboard.md").exists()
     assert (tmp_path / "my-shop.npz").exists()
+    refined = next(text for command, text in outputs.items() if "--refine" in command)
+    assert "sentences rejected" in refined
     for run_folder in ("runs/shop", "runs/live"):
         assert (tmp_path / run_folder / "checkpoint/weights.safetensors").exists()
         as_json = run([str(RPP), "evaluate", run_folder, "--users", "2", "--json"], tmp_path)
@@ -127,7 +143,7 @@ def test_its_make_targets_exist():
 def test_its_extras_exist():
     setup = (ROOT / "setup.cfg").read_text("utf-8")
     extras = set(",".join(re.findall(r"rpp-env\[([\w,]+)\]", README)).split(","))
-    assert extras == {"agents", "llm", "sb3"}
+    assert extras == {"agents", "llm", "openai", "sb3"}
     assert all(re.search(rf"^{name} =", setup, flags=re.M) for name in extras)
 
 

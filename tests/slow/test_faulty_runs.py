@@ -126,8 +126,8 @@ def test_the_key_is_nowhere(serve, tmp_path, monkeypatch, caplog, capfd):
     with AnswerStore(tmp_path / "answers.sqlite") as store:
         train(CONFIG, tmp_path / "run", mdp=small_mdp(connect(server), store=store))
         server.stop()
+        mdp = small_mdp(connect(server, retry_seconds=0.2), store=store)
         with pytest.raises(LLMUnavailableError) as raised:
-            mdp = small_mdp(connect(server, retry_seconds=0.2), store=store)
             mdp.transition(mdp.initial(np.arange(20)), np.tile([1, 0, 0, 0], (20, 1)))
         assert KEY not in str(raised.value)
         store.verify()

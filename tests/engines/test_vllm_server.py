@@ -20,12 +20,12 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from rpp_agents import runs  # noqa: E402
-from rpp_env.llm import Chat, Decoding, load_llm  # noqa: E402
-from rpp_env.llm.checkpoint import checkpoint_of  # noqa: E402
-from rpp_env.recommenders.generation import ranking_schema  # noqa: E402
+from rpp_agents import runs
+from rpp_env.llm import Chat, Decoding, load_llm
+from rpp_env.llm.checkpoint import checkpoint_of
+from rpp_env.recommenders.generation import ranking_schema
 
-pytestmark = [pytest.mark.libraries, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore")]
 
 MODEL = "smollm2-135m-instruct"
 RPP = Path(sys.executable).with_name("rpp")

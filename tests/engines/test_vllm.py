@@ -22,7 +22,7 @@ from rpp_env.llm.vllm_scores import sum_of_computed  # noqa: E402
 from rpp_env.recommenders import LikelihoodRecommender  # noqa: E402
 
 # Of vLLM's own imports and of what it imports.
-pytestmark = [pytest.mark.libraries, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore")]
 
 MODEL = "smollm2-135m-instruct"
 NUM_PROMPTS = 100

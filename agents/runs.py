@@ -4,6 +4,7 @@
     checkpoint.jsonl      one line of metrics an iteration; fixed.jsonl likewise
     events.out.tfevents.* the same for TensorBoard
     usage.json            what the run has cost: requests, tokens, seconds, money
+    rewritings.json       RPP+: every rewriting that the refiner has given
     rankings.npz          every ranking the LLM has given, so that none is asked for twice
     asked.npz             on a recording: which prompts were asked for
     checkpoint/           the trained agent after the last whole iteration
@@ -28,6 +29,7 @@ from rpp_env.errors import RunError
 CHECKPOINT = "checkpoint"
 FIXED = "fixed"
 RANKINGS = "rankings.npz"
+REWRITINGS = "rewritings.json"
 ASKED = "asked.npz"
 _CONFIG = "config.json"
 _PROGRESS = "progress.json"

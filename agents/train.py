@@ -57,12 +57,14 @@ def train(
     if resume:
         runs.check_made_of(folder, made_of(mdp))
     else:
-        runs.start_run(folder, config_to_json(config), made_of=made_of(mdp))
+        folder.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
     # More threads make small networks slower, and the LLM has workers of its own.
     torch.set_num_threads(1)
     try:
         with runs.exclusively(folder):
+            if not resume:
+                runs.start_run(folder, config_to_json(config), made_of=made_of(mdp))
             load_rankings(mdp, folder)
             ledger = Ledger(
                 mdp,
@@ -84,6 +86,8 @@ def train(
 
 def save_rankings(mdp: PromptMDP, folder: Path) -> None:
     """Keeps in a run folder what the LLM has answered, if the recommender remembers it."""
+    if mdp.renderer.refiner is not None:
+        mdp.renderer.refiner.save(folder / runs.REWRITINGS)
     if isinstance(mdp.recommender, MemoryCachedRecommender):
         mdp.recommender.save(folder / runs.RANKINGS)
     elif isinstance(mdp.recommender, RecordedRecommender):
@@ -92,6 +96,8 @@ def save_rankings(mdp: PromptMDP, folder: Path) -> None:
 
 def load_rankings(mdp: PromptMDP, folder: Path) -> None:
     """Takes over what `save_rankings` kept, if there is any."""
+    if mdp.renderer.refiner is not None and (folder / runs.REWRITINGS).exists():
+        mdp.renderer.refiner.load(folder / runs.REWRITINGS)
     recommender = mdp.recommender
     if isinstance(recommender, MemoryCachedRecommender | RecordedRecommender):
         recorded = isinstance(recommender, RecordedRecommender)

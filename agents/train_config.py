@@ -20,6 +20,7 @@ from rpp_agents.random_agent import RandomConfig
 from rpp_agents.registry import AGENTS, agent_name
 from rpp_env import PromptMDP, make_mdp
 from rpp_env.errors import RunError
+from rpp_env.llm import LLM
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA
 from rpp_env.recommenders import RankingConfig
@@ -63,7 +64,8 @@ class TrainConfig:
     ranking: Annotated[RankingConfig, tyro.conf.arg(name="")] = field(default_factory=RankingConfig)
     """Live."""
     refine: str | None = None
-    """Live: backend:model of an LLM that rewrites the chosen sentences (RPP+)."""
+    """Live: backend:model of an LLM that rewrites the chosen sentences (RPP+); the options of
+    engines are for it too."""
     cache: bool = True
     """Live: keep what the LLM answers for later runs too; see rpp cache."""
     prompt_price: float = 0.0
@@ -109,13 +111,17 @@ class TrainConfig:
         """The environment that this configuration describes."""
         if not self.live:
             return recorded_mdp(self.recording, horizon=self.horizon)
-        llm = self.engine.load(self.llm)
+        refine: LLM | None = None
+        llm = self.engine.load(self.llm, *filter(None, [self.refine]))
+        if self.refine is not None:
+            same = self.refine == self.llm
+            refine = llm if same else self.engine.load(self.refine, self.llm)
         return make_mdp(
             data=self.data,
             catalog=self.catalog,
             llm=llm,
             ranking=self.ranking,
-            refine=llm if self.refine == self.llm else self.refine,
+            refine=refine,
             cache=self.cache,
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,

@@ -7,7 +7,7 @@ import numpy as np
 from rpp_env.assets import ASSETS, fetch
 from rpp_env.data import Interactions, load_interactions, make_instances, training_interactions
 from rpp_env.llm.base import LLM
-from rpp_env.llm.load import DEFAULT_LLM, load_llm
+from rpp_env.llm.load import DEFAULT_LLM, llm_of
 from rpp_env.mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import LightGCNConfig, cached_lightgcn
@@ -59,7 +59,8 @@ def make_mdp(
         recommender: What ranks, instead of `llm`.
         refine: An LLM, or ``backend:model``, that rewrites the chosen sentences before they are
             sent (RPP+).
-        cache: Whether what the LLM answers is kept for later processes, in the cache's folder.
+        cache: Whether what the LLM answers is kept for later processes, in the cache's folder; an
+            LLM that has no `identity` is remembered in this process alone.
         num_candidates: M, candidates of an instance.
         targets_per_user: Instances of a user, the last ones of their sequence.
         horizon: Steps of an episode.
@@ -73,7 +74,11 @@ def make_mdp(
     """
     if horizon < 1:
         raise ValueError(f"horizon={horizon} must be 1 or more")
-    ranking = ranking or RankingConfig()
+    ranking = RankingConfig() if ranking is None else ranking
+    if not isinstance(ranking, RankingConfig):
+        raise ValueError(f"ranking={ranking!r} must be a RankingConfig, such as RankingConfig()")
+    if not isinstance(cache, bool):
+        raise ValueError(f"cache={cache!r} must be True or False")
     if catalog is None:
         catalog = DEFAULT_CATALOGS[ranking.strategy]
     sentences = catalog if isinstance(catalog, PromptCatalog) else load_catalog(catalog)
@@ -110,7 +115,7 @@ def make_mdp(
     )
     if recommender is None:
         recommender = build_recommender(
-            load_llm(llm) if isinstance(llm, str) else llm,
+            llm_of(llm),
             ranking,
             renderer=renderer,
             instances=instances,
@@ -139,7 +144,7 @@ def make_refiner(
     """
     return SentenceRefiner(
         catalog,
-        load_llm(llm) if isinstance(llm, str) else llm,
+        llm_of(llm),
         embed=SentenceEncoder().encode,
         project=project,
         store=store,

@@ -35,12 +35,17 @@ class Decoding:
     max_tokens: int = 256  # longest completion
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ValueError(f"{name}={value!r} must be a number")
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature} must be 0 or more, and finite")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p} must be above 0 and at most 1")
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens={self.max_tokens} must be 1 or more")
+        whole = isinstance(self.max_tokens, int) and not isinstance(self.max_tokens, bool)
+        if not whole or self.max_tokens < 1:
+            raise ValueError(f"max_tokens={self.max_tokens!r} must be a whole number, 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +112,7 @@ class NextTokenLLM(LLM, Protocol):
             labels: For each context, texts of one token each, such as ``" A"``.
 
         Returns:
-            For each context, an array with one value a label.
+            For each context, an array with one value a label, NaN where it is not told.
 
         Raises:
             LLMError: A label is not one token of this model.

@@ -5,6 +5,7 @@ asset, a folder or an id on the Hugging Face hub. Knows nothing of how a model i
 """
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from rpp_env.errors import did_you_mean
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
 WEIGHT_FILES: Final = ("*.gguf", "*.safetensors", "*.bin")
+# The configuration, the tokenizer, the chat template.
+SETTINGS_FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
 def check_dtype(dtype: str | None) -> None:
@@ -58,19 +61,27 @@ def weights_identity(model: str) -> dict[str, str]:
         model: Name of an embedded asset, a folder, or a hub id.
 
     Returns:
-        ``sha256`` over the files with weights of an asset or a folder, or ``commit``, the hub's.
+        ``sha256`` over the files with weights of an asset or a folder, and ``settings`` over those
+        of its configuration, tokenizer and chat template; or ``commit``, the hub's.
     """
     folder = fetch(model) if model in ASSETS else Path(model)
     files = [path for pattern in WEIGHT_FILES for path in sorted(folder.rglob(pattern))]
     if files:
-        digest = hashlib.sha256()
-        for path in files:
-            about = path.stat()
-            digest.update(_hash(str(path), about.st_size, about.st_mtime_ns))
-        return {"sha256": digest.hexdigest()}
+        settings = [path for pattern in SETTINGS_FILES for path in sorted(folder.glob(pattern))]
+        identity = {"sha256": _hash_of(files)}
+        return {**identity, "settings": _hash_of(settings)} if settings else identity
     from transformers import AutoConfig
 
     return {"commit": str(AutoConfig.from_pretrained(model)._commit_hash)}
+
+
+def _hash_of(files: Iterable[Path]) -> str:
+    """SHA-256 over those of the files."""
+    digest = hashlib.sha256()
+    for path in files:
+        about = path.stat()
+        digest.update(_hash(str(path), about.st_size, about.st_mtime_ns))
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=256)

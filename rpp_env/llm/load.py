@@ -48,9 +48,18 @@ class EngineConfig:
     """openai: which version of the model the server has, for those who know; part of what kept
     answers are told apart by, in place of the server's address."""
 
-    def load(self, spec: str) -> LLM:
-        """The LLM that `spec` names, run so; see `load_llm`."""
-        return load_llm(spec, **{k: v for k, v in asdict(self).items() if v is not None})
+    def load(self, spec: str, *others: str) -> LLM:
+        """The LLM that `spec` names, run so; see `load_llm`.
+
+        Args:
+            spec: ``backend:model``.
+            *others: LLMs that are run with the same options: one that the backend of `spec` does
+                not have may be for these.
+        """
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        elsewhere = {name for other in others for name in options_of(other)}
+        own = options_of(spec)
+        return load_llm(spec, **{k: v for k, v in given.items() if k in own or k not in elsewhere})
 
 
 _PROTOCOLS: Final[Mapping[str, type]] = {
@@ -79,7 +88,7 @@ def load_llm(spec: str, **options: Any) -> LLM:
         raise ValueError(f"llm={spec!r} is not of the form backend:model, as in {DEFAULT_LLM!r}")
     if backend not in BACKENDS:
         raise ValueError(f"llm={spec!r}: no backend {backend!r}. {did_you_mean(backend, BACKENDS)}")
-    known = [name for name in inspect.signature(BACKENDS[backend]).parameters if name != "model"]
+    known = options_of(spec)
     for name, value in options.items():
         if name not in known:
             raise ValueError(
@@ -87,6 +96,29 @@ def load_llm(spec: str, **options: Any) -> LLM:
                 f"{', '.join(known) or 'none'}"
             )
     return BACKENDS[backend](model, **options)
+
+
+def options_of(spec: str) -> list[str]:
+    """Names of the options of a spec's backend; none if there is no such backend."""
+    backend = BACKENDS.get(spec.partition(":")[0])
+    parameters = () if backend is None else inspect.signature(backend).parameters
+    return [name for name in parameters if name != "model"]
+
+
+def llm_of(llm: str | LLM) -> LLM:
+    """The LLM that a string names, or the LLM itself.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(llm, str):
+        return load_llm(llm)
+    if not isinstance(llm, LLM):
+        raise ValueError(
+            f"llm={llm!r:.80} must be backend:model, as in {DEFAULT_LLM!r}, or an object with "
+            "name, capabilities and apply_chat_template"
+        )
+    return llm
 
 
 def require_capability(llm: LLM, capability: str) -> Any:

@@ -2,6 +2,7 @@
 
 import hashlib
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -78,6 +79,16 @@ class PromptCatalog:
             tuple(entry.instruction for entry in self.output_format),
         )
         return any(all("candidates" in placeholders(t) for t in texts) for texts in everywhere)
+
+    def entries(self, choices: Sequence[int]) -> tuple[str, HistoryRecords, str, OutputFormat]:
+        """The four sentences that one row of choices names."""
+        role, history, reasoning, output = choices
+        return (
+            self.role_playing[role],
+            self.history_records[history],
+            self.reasoning_guidance[reasoning],
+            self.output_format[output],
+        )
 
     def sentences(self, pattern: str) -> tuple[str, ...]:
         """The texts of a pattern, one a choice, as a sentence encoder should read them."""

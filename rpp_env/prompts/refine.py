@@ -7,14 +7,17 @@ otherwise the original stays, and the rejection is counted.
 
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from rpp_env.errors import RunError
 from rpp_env.llm.base import GENERATE, LLM, Chat, Decoding, GeneratingLLM, identity_of
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
@@ -28,7 +31,8 @@ from rpp_env.prompts.rewriting import cleaned, dotted, fault_of, request
 from rpp_env.store import AnswerStore
 from rpp_env.types import PATTERNS, FloatArray, IntArray
 
-_FORMAT: Final = 1  # raise it when the same sentences give another request or another check
+_REQUESTS_AT_ONCE: Final = 16
+_FORMAT: Final = 2  # raise it when the same sentences give another request or another check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,10 @@ class SentenceRefiner:
         self._embed = embed
         self._project = project
         self._decoding = decoding or Decoding(max_tokens=128)
-        self._store = store
+        # Nothing would tell the answers of an LLM without an identity from another's.
+        self._store = store if hasattr(llm, "identity") else None
+        self._at_once = max(_REQUESTS_AT_ONCE, int(getattr(llm, "max_in_flight", 1)))
+        self._answers: dict[bytes, str] = {}
         self._refined: dict[tuple[int, ...], RefinedSentences] = {}
         self._embeddings: dict[tuple[int, ...], FloatArray] = {}  # (P,)
         self._originals: tuple[IntArray, FloatArray] | None = None
@@ -152,7 +159,7 @@ class SentenceRefiner:
             )
         )
         for row in rows:
-            originals = self._entries(row)
+            originals = self._catalog.entries(row)
             role, history, guidance, form = (
                 accepted.get((row, pattern), text) for pattern, text in enumerate(self._texts(row))
             )
@@ -202,36 +209,59 @@ class SentenceRefiner:
         nearest: IntArray = patterns[(self._embed(texts) @ table.T).argmax(axis=1)]
         return nearest
 
-    def _entries(self, row: Sequence[int]) -> tuple[str, HistoryRecords, str, OutputFormat]:
-        catalog = self._catalog
-        return (
-            catalog.role_playing[row[0]],
-            catalog.history_records[row[1]],
-            catalog.reasoning_guidance[row[2]],
-            catalog.output_format[row[3]],
-        )
-
     def _texts(self, row: Sequence[int]) -> list[str]:
-        return [_text_of(entry) for entry in self._entries(row)]
+        return [_text_of(entry) for entry in self._catalog.entries(row)]
+
+    def save(self, path: Path) -> None:
+        """Writes what the LLM has answered, if anything: all at once or not at all."""
+        with self._lock:
+            if not self._answers:
+                return
+            document = {key.hex(): text for key, text in self._answers.items()}
+            staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            staging.write_text(json.dumps(document), "utf-8")
+            staging.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Takes over what `save` wrote.
+
+        Raises:
+            RunError: The file is damaged.
+        """
+        try:
+            document = json.loads(path.read_text("utf-8"))
+            answers = {bytes.fromhex(key): str(text) for key, text in document.items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise RunError(f"{path} is not a saved memory of rewritings: {error}") from error
+        with self._lock:
+            self._answers.update(answers)
 
     def _written(self, chats: Sequence[Chat]) -> list[str]:
         """What the LLM answers, asked once for each distinct request."""
         identity = self._identity()
         keys = [hashlib.sha256(f"{identity}{chat!r}".encode()).digest() for chat in chats]
-        known = {} if self._store is None else self._store.get_many(list(dict.fromkeys(keys)))
-        missing = {key: chat for key, chat in zip(keys, chats, strict=True) if key not in known}
-        if missing:
+        self._recall([key for key in dict.fromkeys(keys) if key not in self._answers])
+        missing = {k: chat for k, chat in zip(keys, chats, strict=True) if k not in self._answers}
+        for start in range(0, len(missing), self._at_once):
+            few = dict(list(missing.items())[start : start + self._at_once])
             started = time.perf_counter()
-            completions = self._llm.generate(list(missing.values()), decoding=self._decoding)
-            self._seconds += time.perf_counter() - started
-            fresh = {
-                key: completion.text.encode("utf-8", "surrogatepass")
-                for key, completion in zip(missing, completions, strict=True)
-            }
+            try:
+                completions = self._llm.generate(list(few.values()), decoding=self._decoding)
+            finally:
+                self._seconds += time.perf_counter() - started
+            fresh = {key: each.text for key, each in zip(few, completions, strict=True)}
+            self._answers.update(fresh)
             if self._store is not None:
-                self._store.put_many(fresh, source=identity)
-            known = {**known, **fresh}
-        return [known[key].decode("utf-8", "surrogatepass") for key in keys]
+                self._store.put_many(
+                    {k: text.encode("utf-8", "surrogatepass") for k, text in fresh.items()},
+                    source=identity,
+                )
+        return [self._answers[key] for key in keys]
+
+    def _recall(self, keys: Sequence[bytes]) -> None:
+        if self._store is not None and keys:
+            for key, value in self._store.get_many(keys).items():
+                self._answers[key] = value.decode("utf-8", "surrogatepass")
 
     def _identity(self) -> str:
         about = {

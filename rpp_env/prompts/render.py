@@ -100,14 +100,7 @@ class PromptRenderer:
     def _sentences(self, choices: IntArray) -> tuple[str, HistoryRecords, str, OutputFormat]:
         if self.refiner is not None:
             return self.refiner.refine(np.asarray(choices)[None])[0].entries()
-        role, history, reasoning, output = (int(choice) for choice in choices)
-        catalog = self.catalog
-        return (
-            catalog.role_playing[role],
-            catalog.history_records[history],
-            catalog.reasoning_guidance[reasoning],
-            catalog.output_format[output],
-        )
+        return self.catalog.entries([int(choice) for choice in choices])
 
 
 def reorder_candidates(prompt: Prompt, order: Sequence[int] | IntArray) -> Prompt:

@@ -7,10 +7,17 @@ from typing import Final
 from rpp_env.llm.base import Chat
 from rpp_env.prompts.catalog import parts
 
-REJECTIONS: Final = ("empty", "placeholders", "length", "pattern")
+REJECTIONS: Final = ("empty", "markup", "placeholders", "length", "pattern")
 
 _NAMES: Final = ("the role", "the user's history", "the guidance", "the form of the answer")
-_MARKUP: Final = re.compile(r"<\||\[/?INST\]|</?s>|```")
+# Markup of chat templates and of reasoning, fences, and what is no text.
+_MARKUP: Final = re.compile(
+    r"<[/|a-z_]|\[/?INST\]|```|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]",
+    re.IGNORECASE,
+)
+_REASONING: Final = re.compile(
+    r"^.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE
+)
 _WORDS_MORE_OR_LESS: Final = 6
 
 
@@ -39,8 +46,8 @@ def request(texts: Sequence[str], pattern: int) -> Chat:
 def fault_of(original: str, rewritten: str) -> str | None:
     """Why a rewriting does not stand, among `REJECTIONS`, or None; patterns are not looked at.
 
-    It must have text, the original's placeholders as often as the original, no markup of a chat
-    template, and from half to twice as many words, give or take six.
+    It must have text, the original's placeholders as often as the original, no markup, no more
+    lines than the original, and from half to twice as many words, give or take six.
     """
     if not rewritten:
         return "empty"
@@ -48,7 +55,9 @@ def fault_of(original: str, rewritten: str) -> str | None:
         pieces = parts(rewritten)
     except ValueError:
         return "placeholders"
-    if any(spec or conversion for _, _, spec, conversion in pieces) or _MARKUP.search(rewritten):
+    if _MARKUP.search(rewritten) or rewritten.count("\n") > original.count("\n"):
+        return "markup"
+    if any(spec or conversion for _, _, spec, conversion in pieces):
         return "placeholders"
     if _names(rewritten) != _names(original):
         return "placeholders"
@@ -67,13 +76,14 @@ def dotted(text: str) -> str:
 
 
 def cleaned(answer: str, pattern: int) -> str:
-    """The answer without what LLMs put around what they hand over: the part's name, quotes.
+    """The answer without what LLMs put around it: reasoning, the part's name, quotes.
 
     Args:
         answer: What the LLM wrote.
         pattern: Which part it was asked for.
     """
-    text = re.sub(rf"^{_NAMES[pattern]}:", "", answer.strip(), flags=re.IGNORECASE).strip()
+    text = _REASONING.sub("", answer).strip()
+    text = re.sub(rf"^{_NAMES[pattern]}:", "", text, flags=re.IGNORECASE).strip()
     for opening, closing in (('"', '"'), ("'", "'"), ("“", "”"), ("`", "`")):
         if len(text) > 1 and text.startswith(opening) and text.endswith(closing):
             text = text[1:-1].strip()

@@ -6,6 +6,7 @@ from typing import Any
 
 from rpp_env.llm.base import LLM
 from rpp_env.prompts.render import PromptRenderer
+from rpp_env.prompts.titles import marks_of
 from rpp_env.recommenders.cached import MemoryCachedRecommender
 from rpp_env.recommenders.calibration import calibration_prompts, fingerprint
 from rpp_env.recommenders.durable import CachedRecommender
@@ -34,7 +35,8 @@ def build_recommender(
         renderer: Makes the prompts of calibration.
         instances: The ranking problems that `renderer` knows.
         seed: Of all that the strategy draws.
-        store: Where answers outlive this process; None for nowhere.
+        store: Where answers outlive this process; None for nowhere. Not used for an LLM without
+            `identity`.
 
     Raises:
         ValueError: The strategy does not work with this LLM or this catalog.
@@ -52,10 +54,11 @@ def build_recommender(
             "strategy='label' ranks by letters; use movies-letters, or set candidate_marks: letters"
         )
 
+    marks_of(catalog.candidate_marks, instances.num_candidates)  # raises where letters run out
     # Not closures, so that environments can be pickled.
     calibration = partial(calibration_prompts, renderer, instances, seed=seed)
     strategy = make_strategy(llm, config, calibration=calibration, seed=seed)
-    if store is None:
+    if store is None or not hasattr(llm, "identity"):  # nothing would tell its answers apart
         return MemoryCachedRecommender(strategy)
     in_flight = int(getattr(llm, "max_in_flight", 1))
     return MemoryCachedRecommender(

@@ -60,8 +60,7 @@ class MemoryCachedRecommender:
                 unseen.setdefault(key, row)
         if unseen:
             rows = np.array(list(unseen.values()))
-            started = time.perf_counter()
-            fresh = self._recommender.rank(
+            fresh = self._ask(
                 PromptBatch(
                     instance_ids=prompts.instance_ids[rows],
                     choices=prompts.choices[rows],
@@ -69,7 +68,6 @@ class MemoryCachedRecommender:
                     render=lambda: [rendered[row] for row in rows],
                 )
             )
-            self._seconds += time.perf_counter() - started
             for i, key in enumerate(unseen):
                 ranking = fresh.rankings[i].astype(np.uint16)
                 scores = fresh.scores[i].astype(np.float32)
@@ -84,6 +82,13 @@ class MemoryCachedRecommender:
             scores=np.stack([np.frombuffer(s, np.float32) for s in scores]),
             num_recognised=np.array(recognised),
         )
+
+    def _ask(self, prompts: PromptBatch) -> RankingBatch:
+        started = time.perf_counter()
+        try:
+            return self._recommender.rank(prompts)
+        finally:
+            self._seconds += time.perf_counter() - started
 
     def save(self, path: Path) -> None:
         """Writes the memory, if there is any, to an ``.npz`` file: all at once or not at all."""

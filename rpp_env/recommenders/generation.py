@@ -12,7 +12,7 @@ from rpp_env.locks import CopyableLock
 from rpp_env.prompts.render import reorder_candidates
 from rpp_env.recommenders.ordering import borda_scores
 from rpp_env.recommenders.parsing import ParsedRanking, parse_ranking
-from rpp_env.recommenders.prompting import chat_of, content_seed
+from rpp_env.recommenders.prompting import chat_of, content_seed, shown_orders
 from rpp_env.types import IntArray, Prompt, PromptBatch, RankingBatch
 
 
@@ -92,7 +92,7 @@ class GenerationRecommender:
     def rank(self, prompts: PromptBatch) -> RankingBatch:
         """Has every prompt's lists written and merges them; see `Recommender`."""
         rendered = prompts.render()
-        orders = [self._orders(prompt) for prompt in rendered]
+        orders = [shown_orders(prompt, self._permutations, self._seed) for prompt in rendered]
         shown = [
             (reorder_candidates(prompt, order), order, content_seed(prompt, self._seed, p, s))
             for prompt, own in zip(rendered, orders, strict=True)
@@ -121,11 +121,6 @@ class GenerationRecommender:
             scores=np.stack([scores for _, scores in merged]),
             num_recognised=np.array([int(np.isfinite(scores).sum()) for _, scores in merged]),
         )
-
-    def _orders(self, prompt: Prompt) -> list[IntArray]:
-        size = len(prompt.candidates)
-        seeds = (content_seed(prompt, self._seed, p) for p in range(1, self._permutations))
-        return [np.arange(size), *(np.random.default_rng(s).permutation(size) for s in seeds)]
 
     def _write(self, prompts: list[Prompt], seeds: list[int]) -> list[ParsedRanking]:
         """One parsed list a prompt, its candidates counted as that prompt shows them."""

@@ -39,3 +39,16 @@ def content_seed(prompt: Prompt, *parts: int) -> int:
 def content_seeds(prompts: Sequence[Prompt]) -> IntArray:
     """The `content_seed` of each prompt. Shape: (B,)."""
     return np.array([content_seed(prompt) for prompt in prompts], dtype=np.int64)
+
+
+def shown_orders(prompt: Prompt, permutations: int, seed: int) -> list[IntArray]:
+    """Orders in which a prompt's candidates are shown: their own, then ones drawn from it.
+
+    Args:
+        prompt: The prompt.
+        permutations: How many.
+        seed: Of those drawn, with all that the prompt shows.
+    """
+    size = len(prompt.candidates)
+    drawn = (content_seed(prompt, seed, p) for p in range(1, permutations))
+    return [np.arange(size), *(np.random.default_rng(each).permutation(size) for each in drawn)]

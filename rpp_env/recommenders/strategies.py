@@ -57,6 +57,9 @@ class RankingConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+        for name in ("calibrate", "constrained"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
         self.decoding()  # raises what is wrong with it
         for name in _NOT_FOR[self.strategy]:
             if getattr(self, name) != RankingConfig.__dataclass_fields__[name].default:
@@ -64,6 +67,8 @@ class RankingConfig:
                     f"{name}={getattr(self, name)} is not for strategy={self.strategy!r}; leave it "
                     "out"
                 )
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"samples={self.samples} needs a temperature above 0, such as 0.7")
 
     def decoding(self) -> Decoding:
         """How text is drawn."""

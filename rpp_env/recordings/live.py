@@ -5,7 +5,7 @@ from pathlib import Path
 from rpp_env.data import Interactions
 from rpp_env.errors import RecordingError
 from rpp_env.llm.base import LLM
-from rpp_env.llm.load import load_llm
+from rpp_env.llm.load import llm_of, load_llm
 from rpp_env.make import load_data
 from rpp_env.mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
@@ -69,7 +69,8 @@ def live_mdp(
         )
     if llm is None:
         dtype = about_llm.get("dtype")
-        llm = load_llm(str(about_llm.get("name")), **({} if dtype is None else {"dtype": dtype}))
+        spec = str(about_llm.get("spec", about_llm.get("name")))
+        llm = load_llm(spec, **({} if dtype is None else {"dtype": dtype}))
     renderer = PromptRenderer(
         catalog=recording.catalog, instances=recording.instances, titles=source.titles
     )
@@ -77,7 +78,7 @@ def live_mdp(
         instances=recording.instances,
         renderer=renderer,
         recommender=build_recommender(
-            load_llm(llm) if isinstance(llm, str) else llm,
+            llm_of(llm),
             ranking,
             renderer=renderer,
             instances=recording.instances,

@@ -68,8 +68,8 @@ class AnswerStore:
         path: The file, by default ``answers.sqlite`` in the user's cache; made at the first use.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = (cache_dir() / "answers.sqlite" if path is None else path).absolute()
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = (cache_dir() / "answers.sqlite" if path is None else Path(path)).absolute()
         self._file = StoreFile(
             self.path,
             application_id=_APPLICATION_ID,

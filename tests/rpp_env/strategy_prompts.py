@@ -92,6 +92,9 @@ class Writer:
         self.answer, self.finish_reason = answer, finish_reason
         self.prompts, self.seeds, self.schemas, self.decodings = [], [], [], []
 
+    def identity(self):
+        return {"name": self.name}
+
     def apply_chat_template(self, *, system, user):
         raise AssertionError("a writer is given chats as they are")
 

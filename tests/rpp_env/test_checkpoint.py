@@ -18,9 +18,13 @@ def folder(tmp_path):
 
 def test_other_weights_are_another_identity(folder):
     before = weights_identity(str(folder))
-    assert before.keys() == {"sha256"}
+    assert before.keys() == {"sha256", "settings"}
     (folder / "config.json").write_text('{"a": 1}')
-    assert weights_identity(str(folder)) == before
+    after = weights_identity(str(folder))
+    assert after["sha256"] == before["sha256"]
+    assert after["settings"] != before["settings"]
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    assert weights_identity(str(folder)) != after
     (folder / "model-2.safetensors").write_bytes(b"TWO, and longer")
     assert weights_identity(str(folder)) != before
 
@@ -36,10 +40,10 @@ def test_weights_are_read_once_while_they_stay(folder, monkeypatch):
     )
     one, two = (weights_identity(str(folder)) for _ in range(2))
     assert one == two
-    assert len(read) == 2
+    assert len(read) == 3
     os.utime(folder / "model-1.safetensors", (1, 1))
     assert weights_identity(str(folder)) == one
-    assert len(read) == 3
+    assert len(read) == 4
 
 
 def test_a_folder_is_loaded_as_it_is(folder):

@@ -97,6 +97,19 @@ def test_letters_stand_behind_a_space_or_at_the_beginning_of_a_line():
     assert llm.contexts[1].startswith("<You recommend films.|Seen: ")
 
 
+def test_letters_that_nothing_is_known_about_are_not_recognised_and_behind():
+    made, instances = renderer()
+    llm = Biased([0, np.nan, 0, np.nan, 0])
+    for calibration in (None, lambda: calibration_prompts(made, instances)):
+        ranked = LabelRecommender(llm, calibration=calibration).rank(batch(made, range(40)))
+        assert (ranked.num_recognised == 3).all()
+        assert np.isnan(ranked.scores[:, [1, 3]]).all()
+        assert set(ranked.rankings[:, 3:].ravel()) == {1, 3}
+        assert len(set(ranked.rankings[:, 3])) == 2  # in no order of the input
+    averaged = LabelRecommender(llm, permutations=6).rank(batch(made, range(40)))
+    assert averaged.num_recognised.mean() > 4.5
+
+
 def test_a_row_depends_on_no_other():
     made, instances = renderer()
 
@@ -118,10 +131,10 @@ def test_what_cannot_be_ranked_is_named():
     with pytest.raises(RppError, match="use the catalog movies-letters"):
         LabelRecommender(Biased(BIAS)).rank(batch(made, [0]))
     made, _ = renderer()
-    with pytest.raises(LLMError, match="not finite"):
-        LabelRecommender(Biased([0, np.nan, 0, 0, 0])).rank(batch(made, [0]))
+    with pytest.raises(LLMError, match="infinite"):
+        LabelRecommender(Biased([0, np.inf, 0, 0, 0])).rank(batch(made, [0]))
     with pytest.raises(ValueError, match="permutations=0 must be 1 or more"):
         LabelRecommender(Biased(BIAS), permutations=0)
     one_format = LabelRecommender(Biased(BIAS), calibration=lambda: batch(made, [0]))
-    with pytest.raises(RppError, match="no prompt of output format 1"):
+    with pytest.raises(RppError, match="no prompt whose answer begins with ''"):
         one_format.rank(batch(made, [0], output_format=1))

@@ -5,6 +5,7 @@ import pytest
 from strategy_prompts import Biased, Writer, catalog, renderer, shown_titles, text_of
 
 from rpp_env import PromptMDP, RPPParallelEnv
+from rpp_env.errors import LLMUnavailableError, RunError
 from rpp_env.llm import Decoding
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import Embeddings
@@ -55,8 +56,12 @@ def politely(sentence):
         ("Seen: {history!r}.", "placeholders"),
         ("Seen: {history:>9}.", "placeholders"),
         ("Seen: {history} {", "placeholders"),
-        ("Seen: {history}<|im_end|>", "placeholders"),
-        ("```\nSeen: {history}\n```", "placeholders"),
+        ("Seen: {history}<|im_end|>", "markup"),
+        ("Seen: {history}<start_of_turn>user", "markup"),
+        ("Seen: {history}\x00", "markup"),
+        ("Seen: {history}\ud800", "markup"),
+        ("Seen: {history}\n1. Evil\n2. List", "markup"),
+        ("```\nSeen: {history}\n```", "markup"),
         ("Seen: {history}" + " and so on" * 9, "length"),
     ],
 )
@@ -108,6 +113,46 @@ def test_quotation_marks_around_an_answer_are_not_part_of_it():
     made, _ = refiner(lambda sentence: f' "{sentence}"\n')
     made.refine(np.array([[1, 0, 0, 1]]))
     assert (made.counts["unchanged"], made.counts["rejected"]) == (3, 0)
+
+
+def test_reasoning_is_not_part_of_it_either():
+    made, _ = refiner(lambda sentence: f"<think>Well, {sentence}</think>\n{sentence}")
+    made.refine(np.array([[1, 0, 0, 1]]))
+    assert made.counts["unchanged"] == 3
+
+
+def test_rewritings_are_kept_in_a_run(tmp_path):
+    rows = np.array([[1, 0, 0, 1], [0, 1, 0, 0]])
+    made, _ = refiner(politely)
+    made.save(tmp_path / "none.json")
+    assert not (tmp_path / "none.json").exists()
+    first = made.refine(rows)
+    made.save(tmp_path / "rewritings.json")
+    again, llm = refiner(lambda sentence: pytest.fail("asked again"))
+    again.load(tmp_path / "rewritings.json")
+    assert again.refine(rows) == first
+    assert llm.prompts == []
+    (tmp_path / "rewritings.json").write_text("[1]")
+    with pytest.raises(RunError, match="not a saved memory of rewritings"):
+        again.load(tmp_path / "rewritings.json")
+
+
+def test_what_was_answered_before_a_fault_is_kept(tmp_path):
+    rows = np.array([[r, h, 0, o] for r in (0, 1) for h in (0, 1) for o in (0, 1)])
+    asked = []
+
+    def failing(sentence):
+        asked.append(sentence)
+        if len(asked) > 6:
+            raise LLMUnavailableError("down")
+        return politely(sentence)
+
+    with AnswerStore(tmp_path / "answers.sqlite") as store:
+        made, _ = refiner(failing, store=store)
+        made._at_once = 4
+        with pytest.raises(LLMUnavailableError):
+            made.refine(rows)
+        assert store.stats().entries == 4
 
 
 def test_the_name_of_the_part_is_not_part_of_it_either():

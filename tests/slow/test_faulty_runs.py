@@ -104,7 +104,7 @@ def test_a_run_pauses_keeps_what_it_has_and_goes_on(serve, undisturbed, tmp_path
     stopping = small_mdp(
         Stopping(connect(server, retry_seconds=0.3)), store=AnswerStore(tmp_path / "answers")
     )
-    with pytest.raises(LLMUnavailableError, match=r"Nothing was scored .* The same command goes"):
+    with pytest.raises(LLMUnavailableError, match=r"Nothing was scored .* Go on when"):
         train(CONFIG, folder, mdp=stopping)
     answered = read_usage(folder)
     assert answered["failures"] >= 1

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, TypeVar
 
+from rpp_env.errors import LLMError
 from rpp_env.llm.base import Completion
 from rpp_env.llm.openai.faults import Fault
 
@@ -136,9 +137,16 @@ def _completed(choice: Answer, text: Any, place: str) -> Completion:
         raise FaultyAnswerError(f"{place} is {_named(text)}, not text")
     reason = choice.get("finish_reason")
     completion = Completion(text=text, finish_reason=reason if isinstance(reason, str) else "stop")
-    if not text.strip() and completion.finish_reason == "stop":
-        raise FaultyAnswerError("an empty completion", kind="empty")
-    return completion
+    if text.strip():
+        return completion
+    if completion.finish_reason == "length":
+        raise LLMError(
+            "the model used up its tokens before it wrote a word of its answer, as reasoning "
+            "models do; give it more of them (max_tokens)"
+        )
+    raise FaultyAnswerError(
+        f"an empty completion (finish_reason: {completion.finish_reason})", kind="empty"
+    )
 
 
 def _choice(answer: Answer) -> Answer:

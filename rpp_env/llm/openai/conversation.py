@@ -177,8 +177,7 @@ class Conversation:
                 f"and {missing} of the {len(labels)} labels {list(labels)} are not among them. "
                 f"{_ADVICE}"
             )
-        floor = min(found.values()) - 1
-        return np.array([floor if log_prob is None else log_prob for log_prob in seen])
+        return np.array([np.nan if log_prob is None else log_prob for log_prob in seen])
 
     async def _next_tokens(self, asked: dict[str, Any], ids: list[int]) -> dict[str, float]:
         """Log-probabilities of what may come next, asked for in the first way it understands."""

@@ -5,6 +5,7 @@ Knows nothing of HTTP. All of it runs on one event loop, so that nothing needs a
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rpp_env.llm.openai.faults import Fault
+
+_log = logging.getLogger(__name__)
 
 OPENAI_URL = "https://api.openai.com/v1"
 # After so many faults in a row, a server is taken for down: it gets one request at a time.
@@ -89,11 +92,15 @@ class Endpoints:
         endpoint.in_flight -= 1
         if fault is not None:
             endpoint.faults_in_a_row += 1
+            if endpoint.faults_in_a_row == PROBED_AFTER:
+                _log.warning("%s does not answer (%s); trying again", endpoint.url, fault.text)
             now = time.monotonic()
             rest = self._rest(endpoint.faults_in_a_row)
             endpoint.rests_until = max(endpoint.rests_until, now + rest)
             endpoint.asked_until = max(endpoint.asked_until, now + fault.retry_after)
         elif judged:
+            if endpoint.faults_in_a_row >= PROBED_AFTER:
+                _log.warning("%s answers again", endpoint.url)
             endpoint.faults_in_a_row = 0
             endpoint.rests_until = 0.0
         self._changed.set()

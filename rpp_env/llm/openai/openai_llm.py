@@ -127,8 +127,8 @@ class OpenAILLM:
     ) -> list[FloatArray]:
         """Returns the log-probability (nats) of each label; see `NextTokenLLM`.
 
-        A server that tells those of its likeliest tokens alone gives the labels that are not among
-        them one nat less than the least likely of these.
+        Of a server that tells those of its likeliest tokens alone, the labels that are not among
+        them are NaN; where that is more than half of them it is an error.
         """
         return run(self._conversation().next_token_logprobs(contexts, labels))
 

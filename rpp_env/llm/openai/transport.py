@@ -261,10 +261,10 @@ def _is_over(request: _Request, state: Any) -> bool:
 def _advice(request: _Request) -> str:
     if request.empty >= EMPTY_TRIES:
         return (
-            "A model that has nothing to say needs another prompt or other decoding: a catalog "
-            "with other output formats, or a temperature"
+            "A model that has nothing to say needs another prompt or other decoding, and so a new "
+            "run: a catalog with other output formats, or a temperature"
         )
-    return "The same command goes on once the server is back"
+    return "Go on when the server is back"
 
 
 def _libraries(name: str) -> tuple[Any, Any, Any]:

@@ -48,6 +48,7 @@ _REASONS_FOLLOW: Final = re.compile(
     r"[^\n:]{0,60}:[*_ ]*$",
     re.I | re.M,
 )
+_NUMBER_LIST: Final = re.compile(r"[\s>,;|→\[\]]+")
 _LETTER_LIST: Final = re.compile(r"(?:[\s>,;|→()\[\].:*\"'=\-]|\d{1,2}[.)](?=\s))+")
 
 
@@ -94,6 +95,9 @@ def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> Par
       neither "Alien" nor a near spelling of it.
     - An entry that ends the answer within a word is the only title that begins so.
     - A number without a title is a 1-based candidate number; 0 and numbers beyond M are invented.
+    - Markers in order, "1. 2. 3.", without anything behind them, are a list that was not written.
+    - All numbers from 1 to M, each once and nothing else, are candidate numbers, even if some
+      titles are numbers too.
     - A letter is a candidate's if the whole section consists of letters and no title is one.
     - What fits two candidates equally (the same title twice, "Sabrina" of 1954 and of 1995) is no
       match, and neither invented; numbers and letters can still tell these apart.
@@ -217,9 +221,11 @@ def _read(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]
 
 
 def _read_one(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]:
-    letters = _letters(section, matcher)
-    if letters:
-        return letters
+    if _is_empty_list(section):
+        return []
+    marks = _letters(section, matcher) or _all_numbers(section, matcher)
+    if marks:
+        return marks
     found = _read_json(section, reader, matcher)
     if _different(found):
         return found
@@ -236,6 +242,26 @@ def _letters(section: str, matcher: TitleMatcher) -> list[int]:
     if not single or any(matcher.exact(letter) != NOTHING for letter in set(letters)):
         return []
     return [matcher.number(ord(letter) - ord("A") + 1) for letter in letters]
+
+
+def _is_empty_list(section: str) -> bool:
+    """Whether there are only the markers 1., 2., ... of a list whose entries were never written."""
+    parts = section.split()
+    return len(parts) > 1 and all(
+        part in (f"{place}.", f"{place})") for place, part in enumerate(parts, start=1)
+    )
+
+
+def _all_numbers(section: str, matcher: TitleMatcher) -> list[int]:
+    """What numbers name, if the section consists of each candidate's number once."""
+    parts = [part for part in _NUMBER_LIST.split(section) if part]
+    size = len(matcher.candidates)
+    if size < 2 or len(parts) != size or not all(part.isdecimal() for part in parts):
+        return []
+    numbers = [int(part) for part in parts]
+    if set(numbers) != set(range(1, size + 1)):
+        return []
+    return [number - 1 for number in numbers]
 
 
 def _read_json(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]:

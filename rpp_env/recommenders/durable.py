@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import struct
 import threading
 import time
@@ -15,6 +16,8 @@ from rpp_env.prompts.render import prompt_key
 from rpp_env.recommenders.base import Recommender
 from rpp_env.store import AnswerStore
 from rpp_env.types import FloatArray, IntArray, Prompt, PromptBatch, RankingBatch
+
+_log = logging.getLogger(__name__)
 
 _KEY_FORMAT: Final = b"rpp answer 1"
 _VALUE_FORMAT: Final = 1
@@ -227,6 +230,9 @@ def _side_by_side(
         try:
             futures = [pool.submit(ask_unless_stopped, part) for part in parts]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:
+            _log.warning("interrupted: waiting for what is under way, to keep it")
+            raise
         finally:
             stopped.set()
             # Until what is under way is stored. The pool knows of no thread whose start was

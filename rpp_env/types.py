@@ -107,6 +107,17 @@ class PromptBatch:
     def __len__(self) -> int:
         return len(self.instance_ids)
 
+    def select(self, rows: Sequence[int], rendered: Sequence[Prompt]) -> "PromptBatch":
+        """Returns the prompts of these rows, in this order, out of what `render` gave."""
+        chosen = [rendered[row] for row in rows]
+        index = np.array(rows, dtype=np.intp)
+        return PromptBatch(
+            instance_ids=self.instance_ids[index],
+            choices=self.choices[index],
+            history_lengths=self.history_lengths[index],
+            render=lambda: chosen,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RankingBatch:

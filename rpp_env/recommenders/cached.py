@@ -59,15 +59,7 @@ class MemoryCachedRecommender:
             if key not in self._answers:
                 unseen.setdefault(key, row)
         if unseen:
-            rows = np.array(list(unseen.values()))
-            fresh = self._ask(
-                PromptBatch(
-                    instance_ids=prompts.instance_ids[rows],
-                    choices=prompts.choices[rows],
-                    history_lengths=prompts.history_lengths[rows],
-                    render=lambda: [rendered[row] for row in rows],
-                )
-            )
+            fresh = self._ask(prompts.select(list(unseen.values()), rendered))
             for i, key in enumerate(unseen):
                 ranking = fresh.rankings[i].astype(np.uint16)
                 scores = fresh.scores[i].astype(np.float32)

@@ -143,7 +143,7 @@ class CachedRecommender:
             fresh: dict[bytes, bytes] = {}
 
             def ask(some: Sequence[bytes]) -> None:
-                values = self._values(_selected(prompts, rendered, [rows[key] for key in some]))
+                values = self._values(prompts.select([rows[key] for key in some], rendered))
                 self._missed.update(some)
                 stored = dict(zip(some, values, strict=True))
                 self._store.put_many(stored, source=source)
@@ -252,15 +252,6 @@ def _keys(rendered: Sequence[Prompt], source: str) -> list[bytes]:
         digest.update(prompt_key(prompt))
         keys.append(digest.digest())
     return keys
-
-
-def _selected(prompts: PromptBatch, rendered: Sequence[Prompt], rows: Sequence[int]) -> PromptBatch:
-    return PromptBatch(
-        instance_ids=prompts.instance_ids[rows],
-        choices=prompts.choices[rows],
-        history_lengths=prompts.history_lengths[rows],
-        render=lambda: [rendered[row] for row in rows],
-    )
 
 
 def _fits(answers: RankingBatch, sizes: Sequence[int]) -> bool:

@@ -10,7 +10,7 @@ if _missing:
 
 from rpp_agents.base import Agent, AgentSpec, Decision, Rollout  # noqa: E402
 from rpp_agents.registry import AGENTS, load_agent, make_agent  # noqa: E402
-from rpp_agents.rollout import collect  # noqa: E402
+from rpp_agents.rollouts.collect import collect  # noqa: E402
 
 __all__ = [
     "AGENTS",

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from rpp_agents.runs import git_commit
+from rpp_agents.training.run_folder import git_commit
 from rpp_env import RPPEnv, RPPVectorEnv, live_mdp
 from rpp_env.llm import load_llm
 from rpp_env.recommenders import LikelihoodRecommender, MemoryCachedRecommender

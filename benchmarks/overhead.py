@@ -33,9 +33,9 @@ import torch
 import tyro
 
 from rpp_agents import make_agent
-from rpp_agents.evaluate import play_once
-from rpp_agents.runs import git_commit
-from rpp_agents.train import spec_of
+from rpp_agents.rollouts.play import play_once
+from rpp_agents.training.run_folder import git_commit
+from rpp_agents.training.train import spec_of
 from rpp_env import make_mdp
 from rpp_env.llm import LLM, load_llm
 from rpp_env.recommenders import STRATEGIES, RankingConfig, build_recommender

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import tyro
 
-from rpp_agents import runs
-from rpp_agents.accounting import accounts, read_usage
-from rpp_agents.evaluate import play
-from rpp_agents.scoreboard import evaluation_instances, opened
-from rpp_agents.statistics import bootstrap_mean
-from rpp_agents.train import train
-from rpp_agents.train_config import TrainConfig
+from rpp_agents.evaluation.scoreboard import evaluation_instances, opened
+from rpp_agents.evaluation.statistics import bootstrap_mean
+from rpp_agents.rollouts.play import play
+from rpp_agents.training import run_folder as runs
+from rpp_agents.training.accounting import accounts, read_usage
+from rpp_agents.training.train import train
+from rpp_agents.training.train_config import TrainConfig
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.rewards import ndcg_of_ranks
 from rpp_env.types import FloatArray

@@ -32,10 +32,10 @@ from stable_baselines3 import PPO
 
 import rpp_env
 from rpp_agents import AgentSpec, Decision, collect, make_agent
-from rpp_agents.bounds import find_bounds
-from rpp_agents.evaluate import play_once
-from rpp_agents.runs import git_commit
-from rpp_agents.statistics import bootstrap_gain, bootstrap_scores, mean_by_user
+from rpp_agents.evaluation.exact_bounds import find_bounds
+from rpp_agents.evaluation.statistics import bootstrap_gain, bootstrap_scores, mean_by_user
+from rpp_agents.rollouts.play import play_once
+from rpp_agents.training.run_folder import git_commit
 from rpp_env.rewards import ndcg_of_ranks
 from rpp_env.sb3 import make_vec_env
 from rpp_env.types import FloatArray

@@ -53,11 +53,11 @@ import tyro
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from rpp_agents.runs import git_commit
+from rpp_agents.training.run_folder import git_commit
 from rpp_env.assets import fetch
 from rpp_env.data import make_instances
-from rpp_env.llm.packing import TokenTree, pack
-from rpp_env.llm.transformers_llm import TransformersLLM
+from rpp_env.llm.transformers.packing import TokenTree, pack
+from rpp_env.llm.transformers.transformers_llm import TransformersLLM
 from rpp_env.make import load_data
 from rpp_env.prompts import PromptRenderer, load_catalog
 from rpp_env.types import FloatArray, IntArray

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import tyro
 
-from rpp_agents.runs import git_commit
-from rpp_agents.scoreboard import evaluation_instances
-from rpp_agents.statistics import bootstrap_mean
+from rpp_agents.evaluation.scoreboard import evaluation_instances
+from rpp_agents.evaluation.statistics import bootstrap_mean
+from rpp_agents.training.run_folder import git_commit
 from rpp_env import make_mdp
 from rpp_env.llm import LLM, load_llm
 from rpp_env.llm.load import DEFAULT_LLM

@@ -30,7 +30,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 import rpp_env
 from rpp_agents import AgentSpec, collect, make_agent
-from rpp_agents.runs import git_commit
+from rpp_agents.training.run_folder import git_commit
 
 NUM_ITERATIONS, NUM_ENVS = 5, 64
 

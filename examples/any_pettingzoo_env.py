@@ -8,7 +8,7 @@ import sys
 from mpe2 import simple_spread_v3
 
 from rpp_agents import AgentSpec, collect, make_agent
-from rpp_agents.stack import StackedParallelEnv
+from rpp_agents.rollouts.stacked_envs import StackedParallelEnv
 
 
 def main(iterations: int = 100) -> None:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from rpp_agents import AgentSpec, Decision, collect, make_agent
-from rpp_agents.evaluate import play
+from rpp_agents.rollouts.play import play
 from rpp_env import toy_mdp, vector_parallel_env
 from rpp_env.rewards import ndcg_of_ranks
 

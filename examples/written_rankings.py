@@ -5,7 +5,7 @@ Run: python examples/written_rankings.py [backend:model, such as openai:my-model
 
 import sys
 
-from rpp_agents.accounting import accounts
+from rpp_agents.training.accounting import accounts
 from rpp_env import make_mdp, vector_parallel_env
 from rpp_env.recommenders import RankingConfig
 

@@ -4,21 +4,21 @@ Four agents each choose one sentence of a prompt; a frozen LLM ranks a user's ca
 it; NDCG of the ranking is their shared reward.
 """
 
-from rpp_env.entry_points import env, parallel_env, raw_env, vector_parallel_env
+from rpp_env.envs.factories import env, parallel_env, raw_env, vector_parallel_env
+from rpp_env.envs.parallel import RPPParallelEnv
+from rpp_env.envs.registration import ENV_IDS, register_envs
+from rpp_env.envs.single import RPPEnv
+from rpp_env.envs.tuple import RPPTupleEnv
+from rpp_env.envs.vector import RPPVectorEnv
+from rpp_env.envs.vector_parallel import RPPVectorParallelEnv
 from rpp_env.errors import RppError
 from rpp_env.make import make_mdp
-from rpp_env.mdp import PromptMDP
-from rpp_env.parallel_env import RPPParallelEnv
+from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.prompts import PromptCatalog, load_catalog
 from rpp_env.recordings import Recording, load_recording, recorded_mdp
 from rpp_env.recordings.live import live_mdp
-from rpp_env.registration import ENV_IDS, register_envs
-from rpp_env.single_env import RPPEnv
 from rpp_env.toy import toy_mdp
-from rpp_env.tuple_env import RPPTupleEnv
 from rpp_env.types import PATTERNS, Instances, Prompt, PromptState
-from rpp_env.vector_env import RPPVectorEnv
-from rpp_env.vector_parallel_env import RPPVectorParallelEnv
 
 __version__ = "0.1.0"
 

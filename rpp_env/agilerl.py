@@ -4,10 +4,10 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
-from rpp_env.entry_points import parallel_env
+from rpp_env.envs.factories import parallel_env
+from rpp_env.envs.vector_parallel import RPPVectorParallelEnv
 from rpp_env.errors import RppError
-from rpp_env.mdp import PromptMDP
-from rpp_env.vector_parallel_env import RPPVectorParallelEnv
+from rpp_env.mdp.prompt_mdp import PromptMDP
 
 try:
     from agilerl.vector.pz_vec_env import PettingZooVecEnv

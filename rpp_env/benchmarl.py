@@ -5,7 +5,7 @@ from itertools import count
 from multiprocessing import parent_process
 from typing import Any
 
-from rpp_env.entry_points import parallel_env
+from rpp_env.envs.factories import parallel_env
 from rpp_env.errors import RppError
 from rpp_env.types import PATTERNS
 from rpp_env.wrappers.parallel import PadSpaces

@@ -8,7 +8,7 @@ from rpp_env.assets import ASSETS, fetch
 from rpp_env.data import Interactions, load_interactions, make_instances, training_interactions
 from rpp_env.llm.base import LLM
 from rpp_env.llm.load import DEFAULT_LLM, llm_of
-from rpp_env.mdp import PromptMDP
+from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import LightGCNConfig, cached_lightgcn
 from rpp_env.observations.text import SentenceEncoder, project, sentence_table

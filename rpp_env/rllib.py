@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from rpp_env.entry_points import parallel_env
+from rpp_env.envs.factories import parallel_env
+from rpp_env.envs.parallel import RPPParallelEnv
 from rpp_env.errors import RppError
-from rpp_env.parallel_env import RPPParallelEnv
 from rpp_env.types import PATTERNS
 
 try:

@@ -7,12 +7,12 @@ import numpy as np
 from gymnasium import Wrapper, spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from rpp_env.entry_points import recorded_vector_env
+from rpp_env.envs.factories import recorded_vector_env
+from rpp_env.envs.rendering import prompt_of, ranked_titles
+from rpp_env.envs.vector import RPPVectorEnv
 from rpp_env.errors import RppError
-from rpp_env.text_view import prompt_of, ranked_titles
 from rpp_env.types import BoolArray, FloatArray
-from rpp_env.vector_env import RPPVectorEnv
-from rpp_env.wrappers.inner import inner_env
+from rpp_env.wrappers.unwrapping import inner_env
 from rpp_env.wrappers.vector import FlattenAction
 
 try:

@@ -7,7 +7,7 @@ agent can solve unseen users; the optimum is an NDCG of 1 at each step. No LLM, 
 
 import numpy as np
 
-from rpp_env.mdp import PromptMDP
+from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import Embeddings
 from rpp_env.prompts.catalog import HistoryRecords, OutputFormat, PromptCatalog

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import rpp_env
-from rpp_env.entry_points import recorded_env, recorded_vector_env
+from rpp_env.envs.factories import recorded_env, recorded_vector_env
 from rpp_env.recordings.live import live_mdp
 
 ROOT = Path(__file__).parents[1]

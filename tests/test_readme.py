@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rpp_agents.cli import COMMANDS
+from rpp_agents.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -89,7 +89,7 @@ def make_model(folder):
 @contextlib.contextmanager
 def served():
     """The URL of a server that answers as one with an LLM behind it does."""
-    script = Path(__file__).with_name("openai_server.py")
+    script = Path(__file__).parent / "support" / "openai_server.py"
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as one:
         try:
             yield one.stdout.readline().strip()

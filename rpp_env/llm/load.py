@@ -16,10 +16,10 @@ from rpp_env.llm.base import (
     LoglikelihoodLLM,
     NextTokenLLM,
 )
-from rpp_env.llm.fake_llm import FakeLLM
+from rpp_env.llm.fake import FakeLLM
 from rpp_env.llm.openai import OpenAILLM
-from rpp_env.llm.transformers_llm import TransformersLLM
-from rpp_env.llm.vllm_llm import VllmLLM
+from rpp_env.llm.transformers.transformers_llm import TransformersLLM
+from rpp_env.llm.vllm.vllm_llm import VllmLLM
 
 DEFAULT_LLM = "transformers:smollm2-135m-instruct"
 

@@ -7,7 +7,7 @@ from rpp_env.errors import RecordingError
 from rpp_env.llm.base import LLM
 from rpp_env.llm.load import llm_of, load_llm
 from rpp_env.make import load_data
-from rpp_env.mdp import PromptMDP
+from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.prompts import PromptRenderer
 from rpp_env.recommenders import RankingConfig, build_recommender

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from rpp_env.errors import RecordingError, did_you_mean
-from rpp_env.mdp import PromptMDP
+from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.prompts import PromptRenderer
 from rpp_env.recommenders import RecordedRecommender

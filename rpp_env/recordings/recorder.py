@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rpp_env.errors import RecordingError
-from rpp_env.mdp import PromptMDP
+from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.prompts.catalog_file import catalog_text
 from rpp_env.recordings.recording import Recording
 from rpp_env.types import IntArray, PromptBatch

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rpp_env.episodes import Episodes
+from rpp_env.envs.rendering import prompt_of, ranked_titles
+from rpp_env.mdp.episodes import Episodes
 from rpp_env.rewards import target_ranks
-from rpp_env.text_view import prompt_of, ranked_titles
 from rpp_env.types import PATTERNS, SPLITS
 
 

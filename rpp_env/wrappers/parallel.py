@@ -9,12 +9,12 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 from pettingzoo.utils import BaseParallelWrapper
 
+from rpp_env.envs.parallel import RPPParallelEnv
 from rpp_env.errors import did_you_mean
-from rpp_env.parallel_env import RPPParallelEnv
 from rpp_env.types import PATTERNS, FloatArray
 from rpp_env.wrappers.episode_log import EpisodeLog
-from rpp_env.wrappers.inner import inner_env
-from rpp_env.wrappers.parts import box, kept_columns
+from rpp_env.wrappers.observation_parts import box, kept_columns
+from rpp_env.wrappers.unwrapping import inner_env
 
 MASKS_IN: Final = ("infos", "observations")
 INVALID_ACTIONS: Final = ("error", "wrap")

@@ -9,11 +9,11 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
-from rpp_env.single_env import RPPEnv
+from rpp_env.envs.single import RPPEnv
 from rpp_env.types import BoolArray, FloatArray, IntArray
 from rpp_env.wrappers.episode_log import EpisodeLog
-from rpp_env.wrappers.inner import inner_env
-from rpp_env.wrappers.parts import box, kept_columns
+from rpp_env.wrappers.observation_parts import box, kept_columns
+from rpp_env.wrappers.unwrapping import inner_env
 
 _Env = gymnasium.Env[Any, Any]
 _StepResult = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]

@@ -9,12 +9,12 @@ from gymnasium import spaces
 from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from rpp_env.envs.vector import RPPVectorEnv
 from rpp_env.types import BoolArray, FloatArray, IntArray
-from rpp_env.vector_env import RPPVectorEnv
 from rpp_env.wrappers.episode_log import EpisodeLog
-from rpp_env.wrappers.inner import inner_env
-from rpp_env.wrappers.parts import box, kept_columns
+from rpp_env.wrappers.observation_parts import box, kept_columns
 from rpp_env.wrappers.single import unflattened
+from rpp_env.wrappers.unwrapping import inner_env
 
 _Env = VectorEnv[Any, Any, Any]
 _StepResult = tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]

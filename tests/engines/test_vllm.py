@@ -16,9 +16,9 @@ from vllm.logprobs import Logprob  # noqa: E402
 import rpp_env  # noqa: E402
 from rpp_env.errors import LLMError  # noqa: E402
 from rpp_env.llm import Chat, Decoding  # noqa: E402
-from rpp_env.llm.transformers_llm import TransformersLLM  # noqa: E402
-from rpp_env.llm.vllm_llm import VllmLLM  # noqa: E402
-from rpp_env.llm.vllm_scores import sum_of_computed  # noqa: E402
+from rpp_env.llm.transformers.transformers_llm import TransformersLLM  # noqa: E402
+from rpp_env.llm.vllm.scores import sum_of_computed  # noqa: E402
+from rpp_env.llm.vllm.vllm_llm import VllmLLM  # noqa: E402
 from rpp_env.recommenders import LikelihoodRecommender  # noqa: E402
 
 # Of vLLM's own imports and of what it imports.

@@ -20,7 +20,7 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from rpp_agents import runs
+from rpp_agents.training import run_folder as runs
 from rpp_env.llm import Chat, Decoding, load_llm
 from rpp_env.llm.checkpoint import checkpoint_of
 from rpp_env.recommenders.generation import ranking_schema

@@ -16,17 +16,17 @@ import pytest
 from safetensors.numpy import load_file
 from strategy_prompts import small_mdp
 
-from rpp_agents import runs
-from rpp_agents.accounting import read_usage
-from rpp_agents.train import train
-from rpp_agents.train_config import TrainConfig
+from rpp_agents.training import run_folder as runs
+from rpp_agents.training.accounting import read_usage
+from rpp_agents.training.train import train
+from rpp_agents.training.train_config import TrainConfig
 from rpp_env.errors import LLMUnavailableError
 from rpp_env.llm import FakeLLM, OpenAILLM
 from rpp_env.store import AnswerStore
 
 pytestmark = pytest.mark.slow
 
-SERVER = Path(__file__).parents[1] / "openai_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "openai_server.py"
 RPP = Path(sys.executable).with_name("rpp")
 FAULTS = ("timeout", "429", "500", "503", "reset", "half", "not_json", "shape", "empty", "mix")
 STRATEGIES = ("likelihood", "label", "generation")

@@ -22,7 +22,9 @@ EACH_MUTATION = 20_000
 EVERY_TENTH = 10
 
 CORPUS = yaml.safe_load(
-    (Path(__file__).parents[1] / "rpp_env" / "parser_corpus.yaml").read_text("utf-8")
+    (Path(__file__).parents[1] / "rpp_env/recommenders/parsing/parser_corpus.yaml").read_text(
+        "utf-8"
+    )
 )
 CASES = [
     (case["text"], CORPUS["sets"].get(str(case["candidates"]), case["candidates"]))

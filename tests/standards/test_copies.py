@@ -11,11 +11,11 @@ import pytest
 
 import rpp_env
 from rpp_env import PATTERNS, RPPEnv, RPPParallelEnv, RPPTupleEnv, RPPVectorEnv, toy_mdp
+from rpp_env.envs.vector_parallel import RPPVectorParallelEnv
 from rpp_env.llm import load_llm
 from rpp_env.recommenders import LikelihoodRecommender, MemoryCachedRecommender
 from rpp_env.sb3 import RPPVecEnv
 from rpp_env.types import RankingBatch
-from rpp_env.vector_parallel_env import RPPVectorParallelEnv
 from rpp_env.wrappers import FlattenAction, PadSpaces, SelectObservation, vector
 
 HORIZON = 3
@@ -105,7 +105,7 @@ def test_neither_constructor_nor_reset_asks_the_llm(name):
 
 @pytest.mark.live
 def test_the_live_environment_loads_its_llm_at_the_first_step(monkeypatch):
-    from rpp_env.llm.transformers_llm import TransformersLLM
+    from rpp_env.llm.transformers.transformers_llm import TransformersLLM
 
     def refuse(self):
         raise AssertionError("the LLM was loaded")

@@ -1,0 +1,1 @@
+"""One file per algorithm; `rpp_agents.registry` knows them by name."""

@@ -1,0 +1,1 @@
+"""Agents by seeds on a recording: cells, leaderboard, reports and plots."""

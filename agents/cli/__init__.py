@@ -1,0 +1,1 @@
+"""The command `rpp`: one module per subcommand."""

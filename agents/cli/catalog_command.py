@@ -1,0 +1,236 @@
+"""``rpp catalog check``: whether a catalog's sentences are worth their place."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from rpp_agents.catalog.catalog_report import catalog_report
+from rpp_agents.catalog.catalog_tables import prompts_whole, report_tables
+from rpp_agents.cli.record_command import about, answers_one_by_one
+from rpp_agents.evaluation.scoreboard import evaluation_instances
+from rpp_env import PromptMDP, Recording, live_mdp, load_catalog, load_recording, make_mdp
+from rpp_env.errors import RecordingError
+from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
+from rpp_env.make import DEFAULT_DATA, load_data
+from rpp_env.mdp.spaces import split_instances
+from rpp_env.observations.encoder import ObservationEncoder
+from rpp_env.option_checks import first_changed
+from rpp_env.prompts import PromptRenderer
+from rpp_env.recommenders import RankingConfig
+from rpp_env.recordings import record, recorded_mdp
+from rpp_env.types import IntArray
+
+DEFAULT_USERS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Ranks every combination of a catalog's sentences for some train users, and reports on them.
+
+    What there is to gain by choosing, what each sentence does, and which are wasted: either for a
+    catalog that an LLM ranks with now, or for a recording.
+    """
+
+    catalog: tyro.conf.Positional[str | None] = None
+    """Name of a catalog of rpp-env, or a YAML file."""
+    recording: str | None = None
+    """Instead of a catalog: name of a recording of rpp-env, or a file that rpp record wrote."""
+    users: int | None = None
+    """Train users, one instance each, the latest, drawn with the seed; by default 60, with a
+    recording all train instances."""
+    data: str | None = None
+    """ml-100k (the default), or a folder (or .inter file) in RecBole's atomic format. With a
+    recording it is for the titles alone: without it items are shown by their ids."""
+    llm: str = DEFAULT_LLM
+    """backend:model, as in transformers:PATH, vllm:PATH or openai:MODEL@URL."""
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
+    """How it runs."""
+    ranking: Annotated[RankingConfig, tyro.conf.arg(name="")] = field(default_factory=RankingConfig)
+    """How it ranks."""
+    num_candidates: int = 10
+    """Candidates of an instance, the target included."""
+    out: Path | None = None
+    """File for the rankings, NAME.npz; by default pilots/ and the catalog's name. One that is there
+    and was made with the same options is read again."""
+    seed: int = 0
+    """Of the users, the instances and all that is drawn."""
+    threshold: float = 0.95
+    """Spearman correlation above which two sentences' rankings count as the same."""
+    show: int = 3
+    """How many prompts to show whole."""
+    json: bool = False
+    """Print one line of JSON instead of tables."""
+
+    def __call__(self, console: Console) -> None:
+        """Runs the command."""
+        self._check()
+        if self.recording is not None:
+            recording, mdp, ids = self._recorded(self.recording)
+        else:
+            recording, mdp, ids = self._ranked(str(self.catalog))
+        report = catalog_report(recording, ids, threshold=self.threshold, seed=self.seed)
+        if self.json:
+            sys.stdout.write(json.dumps(report.to_json()) + "\n")
+            return
+        console.print(report_tables(report))
+        if self.show:
+            console.print(prompts_whole(mdp, ids, num_prompts=self.show, seed=self.seed))
+
+    def _check(self) -> None:
+        if (self.catalog is None) == (self.recording is None):
+            given = "neither is given" if self.catalog is None else "both are given"
+            raise ValueError(
+                f"catalog={self.catalog!r} and recording={self.recording!r}: {given}; name a "
+                "catalog to rank with, or a recording to report on"
+            )
+        for name, value, least in (
+            ("users", self.users, 1),
+            ("show", self.show, 0),
+            ("seed", self.seed, 0),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value} must be {least} or more")
+        if not -1 <= self.threshold <= 1:
+            raise ValueError(f"threshold={self.threshold} must be from -1 to 1")
+        if self.recording is not None:
+            default = Check(catalog=self.catalog, recording=self.recording)
+            for name in ("llm", "engine", "ranking", "num_candidates", "out"):
+                value, usual = getattr(self, name), getattr(default, name)
+                if value != usual:
+                    name, value = first_changed(name, value, usual)
+                    raise ValueError(
+                        f"{name}={value} is for ranking; leave it out with "
+                        f"recording={self.recording!r}, whose rankings are there"
+                    )
+
+    def _recorded(self, name: str) -> tuple[Recording, PromptMDP, IntArray]:
+        recording = load_recording(name)
+        # The live one differs in its titles; no LLM is loaded until something is ranked.
+        mdp = recorded_mdp(recording) if self.data is None else live_mdp(recording, data=self.data)
+        if self.users is None:
+            ids = split_instances(mdp, "train")
+        else:
+            ids = evaluation_instances(mdp, split="train", users=self.users, seed=self.seed)
+        return recording, mdp, ids
+
+    def _ranked(self, name: str) -> tuple[Recording, PromptMDP, IntArray]:
+        catalog = load_catalog(name)
+        data_name = DEFAULT_DATA if self.data is None else self.data
+        data = load_data(data_name)
+        llm = self.engine.load(self.llm)
+        mdp = make_mdp(
+            data=data,
+            catalog=catalog,
+            llm=llm,
+            ranking=self.ranking,
+            cache=answers_one_by_one(llm),
+            num_candidates=self.num_candidates,
+            seed=self.seed,
+        )
+        users = DEFAULT_USERS if self.users is None else self.users
+        mdp = pilot_mdp(mdp, users=users, seed=self.seed)
+        made_of = about(
+            data_name,
+            data,
+            self.llm,
+            llm,
+            ranking=self.ranking,
+            num_candidates=self.num_candidates,
+            targets_per_user=1,
+            seed=self.seed,
+        )
+        out = self.out
+        if out is None:
+            out = Path("pilots") / f"{catalog.name}.npz"
+            out.parent.mkdir(exist_ok=True)
+        recording = pilot_recording(mdp, out, about=made_of, item_tokens=data.item_tokens)
+        return recording, mdp, np.arange(len(recording.instances))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """For those who write catalogs."""
+
+    # A union of one is none to tyro: the second member makes `check` a word of the command.
+    command: Annotated[
+        Annotated[Check, tyro.conf.subcommand("check")] | Annotated[None, tyro.conf.Suppress],
+        tyro.conf.arg(name=""),
+    ]
+
+    def __call__(self, console: Console) -> None:
+        """Runs the command."""
+        if self.command is not None:
+            self.command(console)
+
+
+def pilot_mdp(mdp: PromptMDP, *, users: int, seed: int) -> PromptMDP:
+    """The same dynamics on the latest instance each of `users` train users, drawn with `seed`.
+
+    Raises:
+        ValueError: There are fewer train users.
+    """
+    ids = evaluation_instances(mdp, split="train", users=users, seed=seed)
+    instances = mdp.instances.select(ids)
+    return PromptMDP(
+        instances=instances,
+        renderer=PromptRenderer(
+            catalog=mdp.catalog, instances=instances, titles=mdp.renderer.titles
+        ),
+        recommender=mdp.recommender,
+        encoder=ObservationEncoder(
+            instances=instances,
+            embeddings=mdp.encoder.embeddings,
+            sentences=mdp.encoder.sentences,
+            horizon=mdp.horizon,
+        ),
+        horizon=mdp.horizon,
+        reward_k=mdp.reward_k,
+    )
+
+
+def pilot_recording(
+    mdp: PromptMDP, out: Path, *, about: Mapping[str, Any], item_tokens: tuple[str, ...]
+) -> Recording:
+    """Records all of a pilot's instances, or reads `out` if it holds just that.
+
+    Args:
+        mdp: What to rank for; see `pilot_mdp`.
+        out: The file, NAME.npz.
+        about: What the recording says of itself; versions may differ from those of the file.
+        item_tokens: Ids of the items in the data set.
+
+    Raises:
+        RecordingError: `out` holds another recording.
+        ValueError: `out` is not NAME.npz in a folder that exists, or the catalog's mode is ``add``.
+    """
+    if not out.exists():
+        return record(mdp, out, about=about, item_tokens=item_tokens)
+    recording = Recording.load(out)
+    # Titles are not in a recording, but the data set's fingerprint is in `about`.
+    found, wanted = recording.instances, mdp.instances
+    for what, fits in (
+        ("catalog", recording.catalog.fingerprint() == mdp.catalog.fingerprint()),
+        ("data set or LLM", _lasting(recording.about) == _lasting(about)),
+        (
+            "users",
+            np.array_equal(found.users, wanted.users)
+            and np.array_equal(found.candidates, wanted.candidates),
+        ),
+    ):
+        if not fits:
+            raise RecordingError(
+                f"out={str(out)!r} exists, and was made with another {what} than is asked for; "
+                "remove it, or name another file with --out"
+            )
+    return recording
+
+
+def _lasting(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in about.items() if key != "versions"}

@@ -1,0 +1,1 @@
+"""Episodes of test users, intervals, bounds, and the table that shows them."""

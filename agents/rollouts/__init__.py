@@ -1,0 +1,1 @@
+"""Playing episodes with an agent, in any batch of PettingZoo environments."""

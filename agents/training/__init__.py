@@ -1,0 +1,1 @@
+"""Training one agent into a run folder that can be resumed."""

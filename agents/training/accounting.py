@@ -1,0 +1,120 @@
+"""What a run has cost: prompts, requests, tokens, seconds, money. Kept over interruptions."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from rpp_agents.training import run_folder as runs
+from rpp_env import PromptMDP
+from rpp_env.llm import LLMUsage
+
+FILE: Final = "usage.json"
+
+
+def accounts(mdp: PromptMDP) -> dict[str, float]:
+    """Counters of all that ranks and refines, since it was made.
+
+    Where the parts have them: ``requests``, ``retries``, ``failures``, ``prompt_tokens``,
+    ``completion_tokens``, ``cache_hits``, ``cache_misses``, ``llm_seconds``; of generated lists
+    ``lists``, ``empty``, ``cut_short``, ``recognised``, ``duplicated``, ``invented``; of a refiner
+    ``sentences_refined``, ``sentences_unchanged``, ``sentences_rejected`` and, for each reason,
+    ``sentences_rejected_<reason>``; and ``fault_<kind>`` for each kind of fault.
+    """
+    total: dict[str, float] = {"llm_seconds": 0.0}
+    usages: dict[int, LLMUsage] = {}
+
+    def take(part: Any, prefix: str = "") -> float | None:
+        """Adds the counters of a part and of its LLM; returns the seconds it waited."""
+        counts = dict(getattr(part, "counts", {}))
+        seconds: float | None = counts.pop("llm_seconds", None)
+        for name, count in counts.items():
+            total[prefix + name] = total.get(prefix + name, 0) + count
+        usage = getattr(getattr(part, "llm", None), "usage", None)
+        if usage is not None:
+            usages[id(usage)] = usage
+        return seconds
+
+    part: Any = mdp.recommender
+    while part is not None:
+        # The innermost part that measures seconds is the nearest to the LLM.
+        seconds = take(part)
+        if seconds is not None:
+            total["llm_seconds"] = seconds
+        part = getattr(part, "inner", None)
+    if mdp.renderer.refiner is not None:
+        total["llm_seconds"] += take(mdp.renderer.refiner, "sentences_") or 0.0
+    for usage in usages.values():
+        faults = {f"fault_{kind}": count for kind, count in usage.faults.items()}
+        for name, count in {**usage.counts(), **faults}.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+class Ledger:
+    """Adds up what a run costs, over all the processes that have worked on it.
+
+    Args:
+        mdp: What ranks.
+        folder: Run folder; what is in its ``usage.json`` is added to.
+        prompt_price: Of a million tokens of prompts.
+        completion_price: Of a million tokens of completions.
+    """
+
+    def __init__(
+        self,
+        mdp: PromptMDP,
+        folder: Path,
+        *,
+        prompt_price: float = 0.0,
+        completion_price: float = 0.0,
+    ) -> None:
+        self._mdp = mdp
+        self._path = folder / FILE
+        self._prices = {"prompt_tokens": prompt_price, "completion_tokens": completion_price}
+        self._seconds = {"playing": 0.0, "learning": 0.0}
+        self._before = read_usage(folder)
+        self._at_start = accounts(mdp)
+
+    @contextmanager
+    def clock(self, part: str) -> Iterator[None]:
+        """Adds the seconds spent within it to a part: ``playing`` or ``learning``."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[part] += time.perf_counter() - started
+
+    def totals(self) -> dict[str, float]:
+        """All counters; seconds of the LLM, the environment (with agents' choices), learning.
+
+        ``cost`` is there if a price is.
+        """
+        spent = {
+            name: count - self._at_start.get(name, 0) for name, count in accounts(self._mdp).items()
+        }
+        llm = spent.pop("llm_seconds")
+        spent["seconds_llm"] = llm
+        spent["seconds_environment"] = max(self._seconds["playing"] - llm, 0.0)
+        spent["seconds_learning"] = self._seconds["learning"]
+        total = {
+            name: spent.get(name, 0) + self._before.get(name, 0)
+            for name in sorted({*spent, *self._before} - {"cost"})
+        }
+        if any(self._prices.values()):
+            total["cost"] = sum(total.get(k, 0) * price for k, price in self._prices.items()) / 1e6
+        return total
+
+    def save(self) -> dict[str, float]:
+        """Writes the totals into the run folder, whole or not at all, and returns them."""
+        totals = self.totals()
+        runs.write_text(self._path, json.dumps(totals, indent=2) + "\n")
+        return totals
+
+
+def read_usage(folder: Path) -> Mapping[str, float]:
+    """What a run has cost so far; empty before its first iteration."""
+    path = folder / FILE
+    return runs.read_json(path) if path.exists() else {}

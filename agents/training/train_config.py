@@ -1,0 +1,161 @@
+"""What `train` does, as options: of the command line, and in a run folder."""
+
+import math
+from dataclasses import MISSING, dataclass, field
+from typing import Annotated, Any
+
+import tyro
+
+from rpp_agents.algorithms.a2c import A2CConfig
+from rpp_agents.algorithms.affinity import AffinityConfig
+from rpp_agents.algorithms.enumerate_agent import EnumerateConfig
+from rpp_agents.algorithms.fixed import FixedConfig
+from rpp_agents.algorithms.ippo import IPPOConfig
+from rpp_agents.algorithms.linucb import LinUCBConfig
+from rpp_agents.algorithms.mappo import MAPPOConfig
+from rpp_agents.algorithms.qmix import QMIXConfig
+from rpp_agents.algorithms.random_agent import RandomConfig
+from rpp_agents.registry import AGENTS, agent_name
+from rpp_agents.training import run_folder as runs
+from rpp_env import PromptMDP, make_mdp
+from rpp_env.errors import RunError
+from rpp_env.llm import LLM
+from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
+from rpp_env.make import DEFAULT_DATA
+from rpp_env.option_checks import check_count, check_seed, first_changed
+from rpp_env.recommenders import RankingConfig
+from rpp_env.recordings import DEFAULT_RECORDING, recorded_mdp
+
+# The annotations name the agents on the command line: rpp train agent:a2c --agent.ent-coef 0.02
+AgentConfig = (
+    Annotated[A2CConfig, tyro.conf.subcommand("a2c")]
+    | Annotated[AffinityConfig, tyro.conf.subcommand("affinity")]
+    | Annotated[EnumerateConfig, tyro.conf.subcommand("enumerate")]
+    | Annotated[FixedConfig, tyro.conf.subcommand("fixed")]
+    | Annotated[IPPOConfig, tyro.conf.subcommand("ippo")]
+    | Annotated[LinUCBConfig, tyro.conf.subcommand("linucb")]
+    | Annotated[MAPPOConfig, tyro.conf.subcommand("mappo")]
+    | Annotated[QMIXConfig, tyro.conf.subcommand("qmix")]
+    | Annotated[RandomConfig, tyro.conf.subcommand("random")]
+)
+
+_LIVE = (
+    *("data", "catalog", "llm", "engine", "ranking", "refine", "cache"),
+    *("num_candidates", "targets_per_user", "prompt_price", "completion_price"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What `train` does."""
+
+    recording: str = DEFAULT_RECORDING
+    """Recording to train on, a name or a file."""
+    live: bool = False
+    """Ask a live LLM instead of a recording; the options that say Live are for this."""
+    data: str = DEFAULT_DATA
+    """Live: ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
+    catalog: str | None = None
+    """Live: name of a catalog of rpp-env, or a YAML file; by default the one for the strategy."""
+    llm: str = DEFAULT_LLM
+    """Live: backend:model, as in transformers:PATH, vllm:PATH or openai:MODEL@URL."""
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
+    """Live."""
+    ranking: Annotated[RankingConfig, tyro.conf.arg(name="")] = field(default_factory=RankingConfig)
+    """Live."""
+    refine: str | None = None
+    """Live: backend:model of an LLM that rewrites the chosen sentences (RPP+); the options of
+    engines are for it too."""
+    cache: bool = True
+    """Live: keep what the LLM answers for later runs too; see rpp cache."""
+    prompt_price: float = 0.0
+    """Live: what a million tokens of prompts cost, in any currency."""
+    completion_price: float = 0.0
+    """Live: what a million tokens of completions cost."""
+    num_candidates: int = 10
+    """Live: candidates of an instance, the target included."""
+    targets_per_user: int = 1
+    """Live: instances of a user, the last items of the sequence, each with the history before."""
+    iterations: int = 40
+    """Rollouts to learn from; fewer for a live LLM, which ranks 4 prompts a second on two cores."""
+    num_envs: int = 64
+    """Episodes a rollout, on as many train instances, as long as there are enough."""
+    horizon: int = 15
+    """Steps of an episode, each one LLM call at most."""
+    search_fixed: bool = True
+    """Whether to look for the best fixed prompt too, with as many prompts on the same users."""
+    seed: int = 0
+    """Of everything: instances, the order in which they are trained on, and the agent."""
+    agent: AgentConfig = field(default_factory=A2CConfig)
+    """The agent and its hyper-parameters."""
+
+    def __post_init__(self) -> None:
+        options = ("iterations", "num_envs", "horizon", "targets_per_user")
+        check_count(self, 1, *options)
+        check_count(self, 2, "num_candidates")
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        for name in ("prompt_price", "completion_price"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more, and finite")
+        for name in ("recording",) if self.live else _LIVE:
+            value = getattr(self, name)
+            if value != default_of(name):
+                name, value = first_changed(name, value, default_of(name))
+                raise ValueError(
+                    f"{name}={value!r} is for training on a recording; leave out live"
+                    if self.live
+                    else f"{name}={value!r} is for a live LLM; add live"
+                )
+
+    def make_mdp(self) -> PromptMDP:
+        """The environment that this configuration describes."""
+        if not self.live:
+            return recorded_mdp(self.recording, horizon=self.horizon)
+        refine: LLM | None = None
+        llm = self.engine.load(self.llm, *filter(None, [self.refine]))
+        if self.refine is not None:
+            same = self.refine == self.llm
+            refine = llm if same else self.engine.load(self.refine, self.llm)
+        return make_mdp(
+            data=self.data,
+            catalog=self.catalog,
+            llm=llm,
+            ranking=self.ranking,
+            refine=refine,
+            cache=self.cache,
+            num_candidates=self.num_candidates,
+            targets_per_user=self.targets_per_user,
+            horizon=self.horizon,
+            seed=self.seed,
+        )
+
+
+def default_of(name: str) -> Any:
+    """The default of an option of `TrainConfig`."""
+    option = TrainConfig.__dataclass_fields__[name]
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def config_to_json(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as a JSON object, with the agent's name."""
+    document = runs.to_json(config)
+    document["agent"] = {"name": agent_name(config.agent), **document["agent"]}
+    return document
+
+
+def config_from_json(document: dict[str, Any]) -> TrainConfig:
+    """What `config_to_json` wrote; RunError when this version has other options."""
+    try:
+        agent = dict(document["agent"])
+        _, config_class = AGENTS[agent.pop("name")]
+        options = {
+            **document,
+            "engine": EngineConfig(**document["engine"]),
+            "ranking": RankingConfig(**document["ranking"]),
+            "agent": config_class(**agent),
+        }
+        return TrainConfig(**options)
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"the run was made with other options than this version has: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Views of `Episodes` under the APIs of PettingZoo and Gymnasium. They only reshape."""

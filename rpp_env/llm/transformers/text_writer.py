@@ -1,0 +1,147 @@
+"""Writes completions with a causal language model of transformers: token ids in, token ids out.
+
+Knows nothing of text. Work is cut into jobs of rows of like length, each one call of transformers'
+own `generate`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rpp_env.llm.base import Decoding
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritingJob:
+    """B prompts that are written on from at once."""
+
+    rows: tuple[int, ...]  # (B,) which prompts these are
+    prompts: tuple[Tokens, ...]  # (B,) their tokens
+    seeds: tuple[int, ...]  # (B,)
+    stops: tuple[int, ...]  # tokens that end a completion, beside those the model itself names
+    decoding: Decoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The tokens of one completion."""
+
+    tokens: tuple[int, ...]  # without the one that ended it
+    stopped: bool  # whether there was one
+
+
+def plan_jobs(
+    prompts: Sequence[Tokens],
+    *,
+    seeds: Sequence[int],
+    stops: Sequence[tuple[int, ...]],
+    decoding: Decoding,
+    max_rows: int,
+    max_tokens: int,
+) -> list[WritingJob]:
+    """Cuts prompts into jobs of like length, the longest first.
+
+    Args:
+        prompts: B token sequences.
+        seeds: Shape: (B,).
+        stops: For each prompt, tokens that end its completion.
+        decoding: How tokens are drawn.
+        max_rows: Prompts of one job.
+        max_tokens: Tokens of one job, padding and completions included, where it has several rows.
+    """
+    jobs: list[WritingJob] = []
+    rows: list[int] = []
+
+    def close_job() -> None:
+        if rows:
+            jobs.append(
+                WritingJob(
+                    rows=tuple(rows),
+                    prompts=tuple(prompts[row] for row in rows),
+                    seeds=tuple(seeds[row] for row in rows),
+                    stops=stops[rows[0]],
+                    decoding=decoding,
+                )
+            )
+            rows.clear()
+
+    for row in sorted(range(len(prompts)), key=lambda row: (stops[row], -len(prompts[row]))):
+        if rows:
+            longest = len(prompts[rows[0]]) + decoding.max_tokens
+            full = len(rows) >= max_rows or (len(rows) + 1) * longest > max_tokens
+            if full or stops[row] != stops[rows[0]]:
+                close_job()
+        rows.append(row)
+    close_job()
+    return jobs
+
+
+class TextWriter:
+    """Writes with a loaded model.
+
+    Args:
+        model: A causal language model of transformers. Its generation config is replaced: what it
+            says of decoding is not asked for here.
+    """
+
+    def __init__(self, model: Any) -> None:
+        ends = model.generation_config.eos_token_id
+        self._ends = tuple(np.atleast_1d(ends).tolist()) if ends is not None else ()
+        model.generation_config = _config()
+        self._model = model
+
+    def write(self, job: WritingJob) -> list[Written]:
+        """Returns what was written after each prompt of a job."""
+        import torch
+
+        stops = sorted({*self._ends, *job.stops})
+        longest = max(len(prompt) for prompt in job.prompts)
+        tokens = np.zeros((len(job.prompts), longest), dtype=np.int64)
+        seen = np.zeros_like(tokens)
+        for row, prompt in enumerate(job.prompts):
+            tokens[row, longest - len(prompt) :] = prompt
+            seen[row, longest - len(prompt) :] = 1
+        config = _config(
+            max_new_tokens=job.decoding.max_tokens,
+            do_sample=False,
+            eos_token_id=stops or None,
+            pad_token_id=0,  # fills rows that have ended, and is cut off again
+        )
+        with torch.inference_mode():
+            written = self._model.generate(
+                torch.from_numpy(tokens).to(self._model.device),
+                attention_mask=torch.from_numpy(seen).to(self._model.device),
+                generation_config=config,
+                logits_processor=self._sampling(job),
+            )
+        return [_cut(row, stops) for row in written[:, longest:].tolist()]
+
+    def _sampling(self, job: WritingJob) -> list[Any]:
+        if job.decoding.temperature == 0:
+            return []
+        from rpp_env.llm.transformers.sampling_processor import SeededSampling
+
+        return [
+            SeededSampling(
+                job.seeds,
+                temperature=job.decoding.temperature,
+                top_p=job.decoding.top_p,
+                device=self._model.device,
+            )
+        ]
+
+
+def _config(**options: Any) -> Any:
+    from transformers import GenerationConfig
+
+    make: Any = GenerationConfig
+    return make(**options)
+
+
+def _cut(tokens: list[int], stops: Sequence[int]) -> Written:
+    end = next((at for at, token in enumerate(tokens) if token in stops), None)
+    return Written(tokens=tuple(tokens[:end]), stopped=end is not None)

@@ -1,0 +1,269 @@
+"""Any causal language model that transformers can load, on a GPU when there is one."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+from rpp_env.errors import LLMError, RppError
+from rpp_env.llm.base import (
+    GENERATE,
+    LOGLIKELIHOOD,
+    NEXT_TOKEN_LOGPROBS,
+    STRUCTURED_OUTPUTS,
+    Chat,
+    Completion,
+    Decoding,
+)
+from rpp_env.llm.checkpoint import check_dtype, checkpoint_of, weights_identity
+from rpp_env.llm.prompt_tokens import PromptTokens, check_length, check_prompts
+from rpp_env.llm.seeds import seeds_of_prompts
+from rpp_env.llm.transformers.packing import pack
+from rpp_env.llm.usage import LLMUsage
+from rpp_env.types import FloatArray
+
+_log = logging.getLogger(__name__)
+
+
+class TransformersLLM:
+    """A causal language model run by transformers.
+
+    Nothing is loaded before the first call. Copies carry no weights: a deepcopy is the object
+    itself; a pickled one, and one in a forked process, loads again where it is first called.
+
+    Args:
+        model: Name of an embedded asset (``smollm2-135m-instruct``), a folder, or a hub id.
+        device: A torch device; by default a GPU when there is one, else the CPU.
+        num_workers: Processes that run the model on the CPU, one thread each. By default one for
+            each core this process may use; with 1, or on a GPU, it runs in this process.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; by default bfloat16 on a GPU and float32
+            on a CPU. On CPUs with AMX bfloat16 is several times as fast.
+
+    Attributes:
+        usage: What was asked for: a request a prompt, the tokens of each prompt on its own (though
+            prompts that begin alike are computed together), and the tokens written.
+    """
+
+    capabilities = frozenset({LOGLIKELIHOOD, NEXT_TOKEN_LOGPROBS, GENERATE})
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str | None = None,
+        num_workers: int | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        if num_workers is not None and num_workers < 1:
+            raise ValueError(f"num_workers={num_workers} must be at least 1")
+        check_dtype(dtype)
+        self.name = f"transformers:{model}"
+        self.usage = LLMUsage()
+        self._model = model
+        self._device = device
+        self._num_workers = num_workers
+        self._dtype = dtype
+        self._loaded: tuple[Any, Any] | None = None
+        self._loaded_by = 0
+        self._of_the_parent: tuple[Any, Any] | None = None
+        self._max_tokens: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_loaded": None, "_of_the_parent": None}
+
+    def apply_chat_template(self, *, system: str, user: str) -> str:
+        """Returns the text up to where the assistant's answer begins; see `LLM`."""
+        tokenizer, _ = self._load()
+        return PromptTokens(tokenizer, self.name).open_chat(system=system, user=user)
+
+    def loglikelihood(
+        self, contexts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> list[FloatArray]:
+        """Returns the log-probability (nats) of each continuation; see `LoglikelihoodLLM`.
+
+        Contexts with a common beginning are scored as one token tree (see `packing`).
+        """
+        tokenizer, model = self._load()
+        tokens = PromptTokens(tokenizer, self.name)
+        return self._score(
+            model,
+            tokens.contexts(contexts),
+            tokens.continuations(continuations),
+            what="a prompt with a title",
+        )
+
+    def next_token_logprobs(
+        self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
+    ) -> list[FloatArray]:
+        """Returns the log-probability (nats) of each label as the next token; see `NextTokenLLM`.
+
+        Contexts with a common beginning are scored as one token tree (see `packing`).
+
+        Raises:
+            LLMError: A label is not one token of this model, or a context is too long for it.
+        """
+        tokenizer, model = self._load()
+        tokens = PromptTokens(tokenizer, self.name)
+        ids = tokens.labels(labels)
+        return self._score(
+            model,
+            tokens.contexts(contexts),
+            [[[token] for token in row] for row in ids],
+            what="a prompt",
+        )
+
+    def generate(
+        self,
+        prompts: Sequence[Chat | str],
+        *,
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+        schemas: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[Completion]:
+        """Returns one completion of each prompt; see `GeneratingLLM`.
+
+        Prompts of like length are written on from at once. What is written after one depends on it
+        and its seed alone, up to the rounding of the logits, which in half precision can turn one
+        token into another of nearly the same score.
+
+        Raises:
+            LLMError: Schemas are given; a prompt and `max_tokens` more are too long for the model;
+                it has no chat template and a prompt is a chat.
+            ValueError: The seeds are not one a prompt, or out of bounds.
+        """
+        if schemas is not None:
+            raise LLMError(
+                f"{self.name} cannot hold its answers to schemas ({STRUCTURED_OUTPUTS}); use one "
+                "of the backends that can, vllm and openai, or leave schemas out"
+            )
+        seeds = seeds_of_prompts(seeds, len(prompts))
+        tokenizer, model = self._load()
+        tokens = PromptTokens(tokenizer, self.name)
+        ids = tokens.prompts(prompts)
+        check_prompts(ids)
+        check_length(
+            self.name,
+            max(map(len, ids), default=0) + decoding.max_tokens,
+            limit=self._max_tokens,
+            what=f"a prompt with its answer (max_tokens={decoding.max_tokens})",
+        )
+        written = self._run(
+            lambda: model.write(ids, seeds=seeds, stops=tokens.stops(prompts), decoding=decoding)
+        )
+        self.usage.add(
+            requests=len(ids),
+            prompt_tokens=sum(map(len, ids)),
+            completion_tokens=sum(len(each.tokens) + each.stopped for each in written),
+        )
+        return [
+            Completion(
+                text=tokens.completion(prompt, each.tokens),
+                finish_reason="stop" if each.stopped else "length",
+            )
+            for prompt, each in zip(ids, written, strict=True)
+        ]
+
+    def identity(self) -> dict[str, str]:
+        """What determines the answers: the model, the SHA-256 of its weights, their type here.
+
+        For a model on the hub it is the hub's commit instead of a hash.
+        """
+        device, dtype = self._placement()
+        about = {"name": self.name, "dtype": dtype, "device": device}
+        return {**about, **weights_identity(self._model)}
+
+    def close(self) -> None:
+        """Ends worker processes and drops the weights; the next call loads them again."""
+        if self._loaded is not None and self._loaded_by != os.getpid():
+            self._of_the_parent = self._loaded
+        elif self._loaded is not None and hasattr(self._loaded[1], "close"):
+            self._loaded[1].close()
+        self._loaded = None
+
+    def _score(
+        self,
+        model: Any,
+        contexts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[Sequence[int]]],
+        *,
+        what: str,
+    ) -> list[FloatArray]:
+        """Sums the log-probabilities of the tokens of each continuation of each context."""
+        trees = pack(contexts, continuations)
+        longest = max((int(tree.positions.max()) + 1 for tree in trees), default=0)
+        check_length(self.name, longest, limit=self._max_tokens, what=what)
+        scores = self._run(lambda: model.score(trees))
+        results: list[FloatArray | None] = [None] * len(contexts)
+        for tree, log_probs in zip(trees, scores, strict=True):
+            for row, sums in zip(tree.rows, tree.split(log_probs), strict=True):
+                results[row] = sums
+        self.usage.add(requests=len(contexts), prompt_tokens=sum(map(len, contexts)))
+        return [sums for sums in results if sums is not None]
+
+    def _run(self, work: Callable[[], list[Any]]) -> list[Any]:
+        try:
+            return work()
+        except LLMError:
+            self.close()  # so that the next call starts anew
+            raise
+
+    def _load(self) -> tuple[Any, Any]:
+        if self._loaded is not None and self._loaded_by != os.getpid():
+            # After a fork: no worker process, GPU or thread of torch came along. What was the
+            # parent's is kept from being destroyed, which would reach for its workers.
+            self._of_the_parent, self._loaded = self._loaded, None
+        if self._loaded is None:
+            self._loaded = self._load_now()
+            self._loaded_by = os.getpid()
+        return self._loaded
+
+    def _load_now(self) -> tuple[Any, Any]:
+        try:
+            from safetensors import SafetensorError
+            from transformers import AutoConfig, AutoTokenizer
+        except ImportError as error:
+            raise RppError(
+                f"{self.name} needs torch and transformers: pip install 'rpp-env[llm]'"
+            ) from error
+        from rpp_env.llm.transformers.local_model import LocalModel, LocalModelPool
+
+        path = self._path()
+        device, dtype = self._placement()
+        num_workers = self._num_workers or _num_cores()
+        forked = self._of_the_parent is not None
+        if forked and device != "cpu":
+            raise LLMError(
+                f"{self.name} was loaded on {device} before this process was forked, and a GPU "
+                "cannot be used on both sides; start processes by 'spawn', or fork before ranking"
+            )
+        _log.info("loading %s from %s on %s", self.name, path, device)
+        try:
+            config = AutoConfig.from_pretrained(path)
+            self._max_tokens = getattr(config, "max_position_embeddings", None)
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            # A forked torch may wait forever for threads that only its parent has.
+            if device == "cpu" and (num_workers > 1 or forked):
+                return tokenizer, LocalModelPool(path, num_workers=num_workers, dtype=dtype)
+            return tokenizer, LocalModel(path, device=device, dtype=dtype)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise LLMError(f"{self.name} could not be loaded: {error}") from error
+
+    def _placement(self) -> tuple[str, str]:
+        """Device and type of the weights."""
+        import torch
+
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return device, self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+
+    def _path(self) -> str:
+        return checkpoint_of(self._model)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux alone has it
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,222 @@
+"""B episodes of a `PromptMDP` side by side: which instance each is about, and when it begins anew.
+
+The views reshape what this gives them, and add nothing to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from rpp_env.errors import RppError, did_you_mean
+from rpp_env.mdp.prompt_mdp import PromptMDP
+from rpp_env.mdp.sampling import draw
+from rpp_env.mdp.spaces import split_instances
+from rpp_env.types import BoolArray, FloatArray, IntArray, PromptState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step of every episode led to, before any reset within that step."""
+
+    outcome: PromptState  # B episodes; where `stepped` is False, the beginning of a new one
+    rewards: FloatArray  # (B,)
+    truncated: BoolArray  # (B,)
+    stepped: BoolArray  # (B,) False where the step was an automatic reset
+
+
+class Episodes:
+    """Episodes in a batch, with one call of the recommender a step.
+
+    Episode after episode of row i, reset with `seed`, is about the instances that a single row
+    reset with `seed + i` would be about.
+
+    Args:
+        mdp: The dynamics.
+        num_envs: Episodes at once (B).
+        split: The users whose instances are drawn: ``train``, ``validation`` or ``test``.
+        autoreset_mode: ``NextStep``: the step after a truncation resets that episode and ignores
+            its action. ``SameStep``: a truncated episode is reset within its last step.
+            ``Disabled``: the caller resets, by ``reset(options={"reset_mask": bool (B,)})`` or a
+            full reset.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        mdp: PromptMDP,
+        num_envs: int,
+        *,
+        split: str,
+        autoreset_mode: AutoresetMode | str,
+    ) -> None:
+        if not isinstance(mdp, PromptMDP):
+            raise ValueError(f"mdp={mdp!r:.80} must be a PromptMDP, as recorded_mdp() makes")
+        whole = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
+        if not whole or num_envs < 1:
+            raise ValueError(f"num_envs={num_envs!r} must be a whole number, 1 or more")
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError:
+            modes = [mode.value for mode in AutoresetMode]
+            raise ValueError(
+                f"autoreset_mode={autoreset_mode!r} is no mode. "
+                f"{did_you_mean(str(autoreset_mode), modes)}"
+            ) from None
+        self.mdp = mdp
+        self.num_envs = int(num_envs)
+        self.split = split
+        self.instance_ids = split_instances(mdp, split)
+        self._seeds: IntArray | None = None
+        self._episodes = np.zeros(self.num_envs, dtype=np.int64)
+        self._state: PromptState | None = None
+        self._last_step: Step | None = None
+
+    @property
+    def state(self) -> PromptState:
+        """The episodes as they stand."""
+        if self._state is None:
+            raise RppError("call reset() before anything else")
+        return self._state
+
+    @property
+    def last_step(self) -> Step:
+        """What the last `step` returned."""
+        if self._last_step is None:
+            raise RppError("there was no step since the last full reset; call step() first")
+        return self._last_step
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> BoolArray:
+        """Begins new episodes; never calls the LLM.
+
+        Args:
+            seed: Restarts the sequence of instances; row i uses `seed + i`, or `seed[i]`, where
+                None keeps a row's own sequence.
+            options: ``instance_ids`` (B,) says which instances to use, of any split;
+                ``reset_mask`` (B,) resets only those episodes. Unknown options are ignored.
+
+        Returns:
+            Which rows were reset. Shape: (B,).
+        """
+        options = {} if options is None else options
+        if not isinstance(options, Mapping):
+            raise ValueError(f"options={options!r} must be a mapping or None")
+        mask = self._reset_mask(options.get("reset_mask"))
+        ids = self._given_instances(options.get("instance_ids"), mask)
+        self._seed(seed, mask)
+        if mask.all():
+            self._last_step = None
+        self._restart(mask, ids)
+        return mask
+
+    def step(self, choices: IntArray) -> Step:
+        """Takes one step in every episode, by one call of the recommender.
+
+        Args:
+            choices: The sentence of each pattern. Shape: (B, 4).
+
+        Raises:
+            ValueError: A choice is not a sentence of its pattern.
+            RppError: An episode is over and resets are the caller's.
+        """
+        before = self.state
+        finished = self.mdp.truncated(before)
+        if finished.any() and self.autoreset_mode is not AutoresetMode.NEXT_STEP:
+            raise RppError(
+                f"{int(finished.sum())} episodes are over; reset them first, with "
+                "reset() or reset(options={'reset_mask': ...})"
+            )
+        if not finished.any():
+            self._state = self.mdp.transition(before, choices)
+        else:
+            live = np.flatnonzero(~finished)
+            if len(live):
+                moved = self.mdp.transition(before.select(live), choices[live])
+                self._state = before.replace(live, moved)
+            self._restart(finished, None)
+        outcome = self.state
+        truncated = self.mdp.truncated(outcome)
+        self._last_step = Step(
+            outcome=outcome,
+            rewards=self.mdp.reward(outcome),
+            truncated=truncated,
+            stepped=~finished,
+        )
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            self._restart(truncated, None)
+        return self._last_step
+
+    def _reset_mask(self, mask: Any) -> BoolArray:
+        if mask is None:
+            return np.ones(self.num_envs, dtype=np.bool_)
+        rows = np.array(mask)
+        if rows.shape != (self.num_envs,) or rows.dtype != np.bool_:
+            raise ValueError(f"reset_mask must be a bool array of shape ({self.num_envs},)")
+        if self._state is None and not rows.all():
+            raise ValueError("reset_mask: the first reset must be a full one")
+        return rows
+
+    def _given_instances(self, instance_ids: Any, mask: BoolArray) -> IntArray | None:
+        if instance_ids is None:
+            return None
+        given = np.asarray(instance_ids)
+        if given.shape != (self.num_envs,):
+            raise ValueError(f"instance_ids has shape {given.shape}; it must be ({self.num_envs},)")
+        return self.mdp.initial(given[mask]).instance_ids
+
+    def _seed(self, seed: Any, mask: BoolArray) -> None:
+        """Gives new seeds to the rows of `mask`, where `seed` has one or they have none yet."""
+        given = _seeds(seed, self.num_envs, drawn=self._seeds is None)
+        fresh = mask & np.array([value is not None for value in given])
+        if self._seeds is None:
+            self._seeds = np.zeros(self.num_envs, dtype=np.uint64)
+        known = np.array([value or 0 for value in given], dtype=np.uint64)
+        self._seeds[fresh] = known[fresh]
+        self._episodes[fresh] = 0
+
+    def _restart(self, mask: BoolArray, ids: IntArray | None) -> None:
+        if not mask.any():
+            return
+        assert self._seeds is not None, "reset has drawn seeds"
+        if ids is None:
+            drawn = draw(
+                self._seeds[mask], self._episodes[mask], num_instances=len(self.instance_ids)
+            )
+            ids = self.instance_ids[drawn]
+        fresh = self.mdp.initial(ids)
+        self._episodes[mask] += 1
+        self._state = fresh if mask.all() else self.state.replace(np.flatnonzero(mask), fresh)
+
+
+def _seeds(seed: Any, num_envs: int, *, drawn: bool) -> list[int | None]:
+    """One seed a row; where none is given, one of the operating system's if `drawn`, else None."""
+    if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+        if len(seed) != num_envs:
+            raise ValueError(f"seed has {len(seed)} entries; it must have {num_envs}, one a row")
+        given = [None if value is None else checked_seed(value) for value in seed]
+    elif seed is None:
+        given = [None] * num_envs
+    else:
+        first = checked_seed(seed)
+        given = [first + row for row in range(num_envs)]
+    if not drawn or None not in given:
+        return given
+    base = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
+    return [base + row if value is None else value for row, value in enumerate(given)]
+
+
+def checked_seed(seed: Any) -> int:
+    """Returns a seed as an int; ValueError when it is none."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed!r} must be a whole number, at least 0 and below 2**63")
+    return int(seed)

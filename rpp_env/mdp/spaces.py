@@ -1,0 +1,119 @@
+"""What the views share: spaces, the reading of actions, the numbers that infos report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rpp_env.errors import did_you_mean
+from rpp_env.mdp.prompt_mdp import PromptMDP
+from rpp_env.observations.encoder import OBSERVATION_BOUND
+from rpp_env.rewards import ndcg_of_ranks, target_ranks
+from rpp_env.types import PATTERNS, SPLITS, FloatArray, IntArray, PromptState
+
+INFO_KS = (1, 5, 10)
+
+
+def split_instances(mdp: PromptMDP, split: str) -> IntArray:
+    """Ids of the instances of a split; ValueError when there is no such split or it is empty."""
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r} is not a split. {did_you_mean(str(split), SPLITS)}")
+    ids = mdp.instances.in_split(split)
+    if not len(ids):
+        raise ValueError(f"split={split!r} has no instance; use another, or more users")
+    return ids
+
+
+def observation_spaces(mdp: PromptMDP) -> dict[str, spaces.Box]:
+    """Each agent's own observation space."""
+    return {agent: _box(layout.size) for agent, layout in mdp.encoder.layouts.items()}
+
+
+def state_space(mdp: PromptMDP) -> spaces.Box:
+    """The space of `state()` in one episode."""
+    return _box(mdp.encoder.state_layout.size)
+
+
+def action_spaces(mdp: PromptMDP) -> dict[str, spaces.Discrete]:
+    """Each agent's own action space: the sentences of its pattern."""
+    sizes = zip(PATTERNS, mdp.catalog.num_choices, strict=True)
+    return {agent: spaces.Discrete(size) for agent, size in sizes}
+
+
+def joint_action_space(mdp: PromptMDP) -> spaces.MultiDiscrete:
+    """The four choices as one action, in the order of `PATTERNS`."""
+    return spaces.MultiDiscrete(np.array(mdp.catalog.num_choices, dtype=np.int64))
+
+
+def joint_choices(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
+    """Stacks the agents' actions in the order of `PATTERNS`. Shape: (num_envs, 4).
+
+    Raises:
+        ValueError: An agent is missing, unknown, or its actions have the wrong shape or type.
+    """
+    if not isinstance(actions, Mapping):
+        raise ValueError(f"actions={actions!r} must be a mapping from agent to action")
+    missing = [agent for agent in PATTERNS if agent not in actions]
+    unknown = [agent for agent in actions if agent not in PATTERNS]
+    if missing or unknown:
+        raise ValueError(
+            f"actions must have one entry for each of {', '.join(PATTERNS)}; "
+            f"missing: {missing or 'none'}, unknown: {unknown or 'none'}"
+        )
+    columns = []
+    for agent in PATTERNS:
+        column = np.asarray(actions[agent])
+        if column.size != num_envs or not np.issubdtype(column.dtype, np.integer):
+            raise ValueError(
+                f"actions[{agent!r}]={actions[agent]!r} must be {num_envs} integer(s), "
+                "the index of a sentence in each environment"
+            )
+        columns.append(column.reshape(num_envs))
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def batched_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A single view's reset options as those of a batch of one; unknown ones are left out.
+
+    Raises:
+        ValueError: It is no mapping, or it is meant for a batch.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"options={options!r} must be a mapping or None")
+    if options and "instance_ids" in options:
+        raise ValueError("options: a single environment takes 'instance_id', one number")
+    if options and "instance_id" in options:
+        return {"instance_ids": np.array([options["instance_id"]])}
+    return {}
+
+
+def joint_rows(actions: Any, *, num_envs: int) -> IntArray:
+    """Checks joint actions, a row an environment, a column a pattern. Shape: (num_envs, 4).
+
+    Raises:
+        ValueError: They have the wrong shape or type.
+    """
+    rows = np.asarray(actions)
+    if rows.shape != (num_envs, len(PATTERNS)) or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(
+            f"actions={actions!r:.200} must be integers of shape ({num_envs}, {len(PATTERNS)}): "
+            f"the index of a sentence for each of {', '.join(PATTERNS)}"
+        )
+    return rows.astype(np.int64)
+
+
+def step_metrics(mdp: PromptMDP, state: PromptState) -> dict[str, FloatArray]:
+    """What infos report of the current rankings, each (B,)."""
+    num_candidates = mdp.instances.num_candidates
+    ranks = target_ranks(state.rankings, mdp.instances.target_slots[state.instance_ids])
+    metrics: dict[str, FloatArray] = {
+        f"ndcg_at_{k}": ndcg_of_ranks(ranks, k=min(k, num_candidates)) for k in INFO_KS
+    }
+    metrics["target_rank"] = ranks.astype(np.float64)
+    metrics["recognised"] = state.num_recognised / num_candidates
+    return metrics
+
+
+def _box(size: int) -> spaces.Box:
+    return spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (size,), np.float32)

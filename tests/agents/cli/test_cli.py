@@ -1,0 +1,82 @@
+import pytest
+
+from rpp_agents.cli.main import main as cli
+
+
+def test_each_command_has_help(capsys):
+    for name in cli.COMMANDS:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([name, "--help"])
+        assert stopped.value.code == 0
+        assert f"usage: rpp {name}" in capsys.readouterr().out
+
+
+def test_fetch_lists_what_there_is(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("RPP_ENV_CACHE", str(tmp_path))
+    assert cli.main(["fetch"]) == 0
+    listed = capsys.readouterr().out
+    assert str(tmp_path) in listed
+    assert listed.count("missing") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fetch", "ml-1000k"], "Did you mean 'ml-100k'"),
+        (["evaluate", "nowhere"], "nowhere holds no run"),
+        (["show", "nowhere"], "nowhere holds no run"),
+        (["train", "--resume", "nowhere"], "nowhere holds no run"),
+        (["train", "--out", "run", "--live", "--data", "no-such-folder"], "no-such-folder"),
+        (["train", "--out", "run", "--live", "--catalog", "movie"], "Did you mean 'movies'"),
+        (["train", "--out", "run", "--live", "--llm", "vlm:x"], "no backend 'vlm'"),
+        (["train", "--out", "run", "--live", "--llm", "smollm2"], "backend:model"),
+        (["train", "--out", "run", "--recording", "ml-10k"], "ml-10k"),
+        (["record", "--out", "file"], "NAME.npz"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    arguments, message, caplog, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    assert message in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_number_is_named(caplog, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = cli.main(["train", "--iterations", "0"])
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status
+    assert "iterations=0" in caplog.text + "".join(capsys.readouterr())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--llm", "transformers:x"], "llm='transformers:x' is for a live LLM; add live"),
+        (["--live", "--recording", "x"], "recording='x' is for training on a recording"),
+    ],
+)
+def test_options_of_the_other_kind_of_training_are_named(arguments, message, capsys, caplog):
+    try:
+        status = cli.main(["train", *arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status
+    assert message in " ".join((caplog.text + "".join(capsys.readouterr())).split())
+
+
+def test_resume_takes_no_other_option(caplog):
+    assert cli.main(["train", "--resume", "runs/x", "--iterations", "20"]) == 1
+    assert "takes no other option" in caplog.text
+
+
+def test_agents_are_chosen_by_name(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "agent:a2c", "--help"])
+    assert stopped.value.code == 0
+    assert "--agent.gamma" in capsys.readouterr().out

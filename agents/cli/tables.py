@@ -106,7 +106,7 @@ def episode(mdp: PromptMDP, agent: Agent, instance_id: int) -> RenderableType:
 
 def _history(mdp: PromptMDP, instance_id: int) -> RenderableType:
     everything = int(mdp.instances.history_lengths[instance_id])
-    titles = mdp.renderer.history_of(instance_id, everything)
+    titles = mdp.renderer.history_titles(instance_id, everything)
     user = mdp.instances.users[instance_id]
     return Panel(Text(", ".join(titles)), title=f"user {user}: the latest {everything} records")
 
@@ -122,7 +122,7 @@ def _step(mdp: PromptMDP, state: PromptState, value: float) -> RenderableType:
             text += f"  [{state.history_lengths[0]} records]"
         sentences.add_row(pattern, Text(text))
     instance_id = int(state.instance_ids[0])
-    titles = mdp.renderer.titles_of(instance_id)
+    titles = mdp.renderer.candidate_titles(instance_id)
     target = int(mdp.instances.target_slots[instance_id])
     ranking = Text()
     for place, slot in enumerate(state.rankings[0]):

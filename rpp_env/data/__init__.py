@@ -1,4 +1,4 @@
-"""Data: who touched what and when (`Interactions`), and the ranking problems made from it."""
+"""Data: users' interactions with items, and the ranking problems (instances) made from them."""
 
 from rpp_env.data.instances import make_instances, training_interactions
 from rpp_env.data.interactions import Interactions, load_interactions

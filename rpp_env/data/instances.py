@@ -1,7 +1,7 @@
 """Ranking problems from interactions: leave-one-out targets, seeded negatives, splits by user.
 
-What an instance holds depends on the seed, its own user and the items there are, never on other
-users or on the order in which anything is made. This module knows nothing of file formats.
+An instance depends on the seed, its own user and the set of items. It does not depend on other
+users or on the order in which instances are made. This module does not know file formats.
 """
 
 import hashlib
@@ -31,34 +31,35 @@ def make_instances(
 ) -> Instances:
     """Makes leave-one-out ranking problems.
 
-    A user's last items are the targets, each with the history before it. The other candidates are
-    drawn uniformly from the items the user never touched, before or after. Items are told apart by
-    title, since catalogues list some twice: no two candidates share a title, no negative has the
-    title of a touched item, and records with the target's title are not in its history.
+    A user's last items are the targets, each with the history before it. The other candidates
+    (negatives) are drawn uniformly from the items that the user never interacted with. Items with
+    equal titles count as one item, because item files list some items twice: no two candidates
+    share a title, no negative has the title of one of the user's items, and records with the
+    target's title are left out of its history.
 
-    Instances are ordered by user, then from the earliest target to the last. The split of a user
-    depends on the seed and the users there are, and on no other argument.
+    Instances are ordered by user, then from the earliest target to the last. A user's split
+    depends on the seed and the set of users only.
 
     Args:
-        interactions: What to make them from.
+        interactions: The data.
         num_candidates: M, the target and M - 1 negatives. At least 2.
-        targets_per_user: Up to this many last items of each user are targets, each one that has
-            `min_history` records before it.
-        history_length: H, the most records a history keeps.
+        targets_per_user: The most targets per user. An item is a target only if `min_history`
+            records are before it.
+        history_length: H, the most records of a history.
         min_history: Targets with fewer records before them are skipped. At least 1.
         split_fractions: Shares of users in train, validation and test.
-        seed: Of splits, negatives and target slots.
+        seed: Seed of splits, negatives and target slots.
 
     Raises:
-        ValueError: If an argument is out of its range, or M is larger than the items allow.
-        DataError: If no user has enough interactions.
+        ValueError: An argument is out of its range, or M is larger than the number of items allows.
+        DataError: No user has enough interactions.
     """
     _check_at_least(2, num_candidates=num_candidates)
     _check_at_least(
         1, targets_per_user=targets_per_user, history_length=history_length, min_history=min_history
     )
     _check_at_least(0, seed=seed)
-    seed = operator.index(seed)  # a NumPy integer is hashed like Python's
+    seed = operator.index(seed)  # so that a NumPy integer has the same hash
     title_ids = _title_ids(interactions)
     splits = _user_splits(interactions.user_tokens, split_fractions, seed)
     problems = _problems(interactions, title_ids, targets_per_user, min_history)
@@ -88,14 +89,14 @@ def make_instances(
 def training_interactions(
     interactions: Interactions, instances: Instances
 ) -> tuple[IntArray, IntArray]:
-    """Returns what may be fitted on: the users and the items of the interactions left.
+    """Returns the interactions that a model may be fitted on, as users and items.
 
-    Of a user with instances only what lies strictly before the earliest target is left, without
-    records that bear the title of one of the targets; of other users everything is.
+    For a user with instances these are the interactions before the earliest target, without records
+    that have the title of a target. For a user without instances these are all interactions.
 
     Args:
-        interactions: What the instances were made from.
-        instances: All of them, those of every split: the targets of any left out here would leak.
+        interactions: The data that the instances were made from.
+        instances: The instances of every split. The targets of a missing split would leak.
 
     Returns:
         Users and items, each of shape (n,), in the order of the interactions.
@@ -124,7 +125,7 @@ def training_interactions(
 def _problems(
     interactions: Interactions, title_ids: IntArray, targets_per_user: int, min_history: int
 ) -> list[tuple[int, int, IntArray]]:
-    """Returns (user, position of the target in the user's sequence, full history) of each."""
+    """Returns (user, position of the target in the user's sequence, full history) per instance."""
     problems: list[tuple[int, int, IntArray]] = []
     skipped = 0
     for user in range(interactions.num_users):
@@ -152,9 +153,9 @@ def _problems(
 def _negatives(
     rng: np.random.Generator, title_ids: IntArray, touched: IntArray, count: int
 ) -> list[int]:
-    """Returns items with distinct titles, drawn uniformly from those with no touched title.
+    """Returns items with distinct titles, drawn uniformly from items whose title is not touched.
 
-    Rejection costs nothing while a user has touched few of all items, however many there are.
+    Rejection sampling is cheap because a user has touched few of all items.
     """
     taken = set(title_ids[touched].tolist())
     negatives: list[int] = []
@@ -168,7 +169,7 @@ def _negatives(
 
 
 def _title_ids(interactions: Interactions) -> IntArray:
-    """Returns a number for each item, equal where titles are, in any case. Shape: (num_items,)."""
+    """Returns one number per item, equal for equal titles in any case. Shape: (num_items,)."""
     ids: dict[str, int] = {}
     return np.array([ids.setdefault(t.casefold(), len(ids)) for t in interactions.titles])
 
@@ -176,7 +177,7 @@ def _title_ids(interactions: Interactions) -> IntArray:
 def _user_splits(tokens: Sequence[str], fractions: Sequence[float], seed: int) -> IntArray:
     """Returns each user's index into SPLITS. Shape: (num_users,).
 
-    Users are permuted by a hash of seed and token, so the order of a file plays no part.
+    Users are permuted by a hash of seed and token, so the order of the file has no effect.
     """
     good = len(fractions) == len(SPLITS) and all(0 <= f <= 1 for f in fractions)
     if not good or not math.isclose(sum(fractions), 1, abs_tol=1e-6):

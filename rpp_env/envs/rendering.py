@@ -36,7 +36,7 @@ def ranked_titles(mdp: PromptMDP, state: PromptState, row: int) -> tuple[str, ..
     """Titles of one episode's candidates, best first; RppError before its first step."""
     if state.steps[row] == 0:
         raise RppError("there is no ranking before the first step of an episode")
-    titles = mdp.renderer.titles_of(int(state.instance_ids[row]))
+    titles = mdp.renderer.candidate_titles(int(state.instance_ids[row]))
     return tuple(titles[slot] for slot in state.rankings[row])
 
 

@@ -15,12 +15,12 @@ from rpp_env.types import NO_CHOICE, PATTERNS, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryRecords:
-    """How one choice of `history_records` changes and tells the history."""
+    """One choice of `history_records`: how many records are shown, and the sentence around them."""
 
     records: int
     """Records shown (mode ``set``) or added to those shown so far (mode ``add``)."""
     text: str
-    """The sentence, with ``{history}`` where the titles go and perhaps ``{num_records}``."""
+    """The sentence. ``{history}`` is replaced by the titles; ``{num_records}`` is optional."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,11 @@ class OutputFormat:
     """One choice of `output_format`."""
 
     instruction: str
-    """What the LLM is told; ``{candidates}`` lists the candidates, ``{num_candidates}`` counts."""
+    """The instruction; ``{candidates}`` stands for the list, ``{num_candidates}`` for its length."""
     answer_prefix: str
-    """What the LLM's answer begins with; the likelihood strategy continues it with a title."""
+    """The beginning of the LLM's answer. The likelihood strategy continues it with a title."""
     chat_template: bool
-    """Whether the prompt is put into the model's own chat template."""
+    """Whether the prompt is formatted with the model's own chat template."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,28 +41,28 @@ class PromptCatalog:
 
     name: str
     role_playing: tuple[str, ...]
-    """Sentences; ``{candidates}`` lists the candidates, ``{num_candidates}`` counts them."""
+    """Sentences. ``{candidates}`` is replaced by the list, ``{num_candidates}`` by its length."""
     history_records: tuple[HistoryRecords, ...]
     reasoning_guidance: tuple[str, ...]
-    """As `role_playing`."""
+    """Sentences, with the placeholders of `role_playing`."""
     output_format: tuple[OutputFormat, ...]
     history_mode: Literal["set", "add"]
-    """``set``: a choice is a number of records. ``add``: it is added to those shown so far."""
+    """``set``: a choice is the number of records. ``add``: it is added to those shown so far."""
     history_start: int
-    """Records shown before the first choice, in mode ``add``."""
+    """Number of records before the first choice, in mode ``add``."""
     history_separator: str
-    """What stands between two titles of the history."""
+    """Text between two titles of the history."""
     title_years: bool = True
-    """Whether titles are written with their years, as in ``Heat (1995)``."""
+    """Whether titles include their years, as in ``Heat (1995)``."""
     candidate_marks: Marks = "bullets"
-    """What stands before each candidate in a list. With ``numbers`` or ``letters`` an LLM can name
+    """The mark before each candidate in a list. With ``numbers`` or ``letters`` an LLM can name
     a candidate by its mark, and each title is quoted."""
     source: str = field(default="", compare=False)
     """The YAML text that the catalog was read from."""
 
     @property
     def num_choices(self) -> tuple[int, int, int, int]:
-        """How many sentences each pattern has, in the order of `PATTERNS`."""
+        """Number of sentences per pattern, in the order of `PATTERNS`."""
         return (
             len(self.role_playing),
             len(self.history_records),
@@ -72,7 +72,7 @@ class PromptCatalog:
 
     @property
     def always_lists_candidates(self) -> bool:
-        """Whether the candidates are listed whatever is chosen."""
+        """Whether every combination of sentences lists the candidates."""
         everywhere = (
             self.role_playing,
             self.reasoning_guidance,
@@ -81,7 +81,7 @@ class PromptCatalog:
         return any(all("candidates" in placeholders(t) for t in texts) for texts in everywhere)
 
     def entries(self, choices: Sequence[int]) -> tuple[str, HistoryRecords, str, OutputFormat]:
-        """The four sentences that one row of choices names."""
+        """Returns the four sentences that one row of choices selects."""
         role, history, reasoning, output = choices
         return (
             self.role_playing[role],
@@ -91,21 +91,21 @@ class PromptCatalog:
         )
 
     def sentences(self, pattern: str) -> tuple[str, ...]:
-        """The texts of a pattern, one a choice, as a sentence encoder should read them."""
+        """Returns the text per choice of a pattern, as input of a sentence encoder."""
         if pattern not in PATTERNS:
             raise ValueError(
-                f"pattern={pattern!r} is no pattern. {did_you_mean(pattern, PATTERNS)}"
+                f"pattern={pattern!r} is not a pattern. {did_you_mean(pattern, PATTERNS)}"
             )
-        return tuple(readable(entry) for entry in getattr(self, pattern))
+        return tuple(sentence_text(entry) for entry in getattr(self, pattern))
 
     def next_history_lengths(
         self, history_lengths: IntArray, choices: IntArray, available: IntArray
     ) -> IntArray:
-        """Records in the next prompt, never more than the history has.
+        """Returns the number of records in the next prompt, at most the length of the history.
 
         Args:
-            history_lengths: Records in the last prompt. Shape: (B,).
-            choices: Choice of `history_records`. Shape: (B,).
+            history_lengths: Number of records in the last prompt. Shape: (B,).
+            choices: Choices of `history_records`. Shape: (B,).
             available: Length of each instance's history. Shape: (B,).
         """
         records = np.array([entry.records for entry in self.history_records])[choices]
@@ -115,7 +115,7 @@ class PromptCatalog:
         return lengths
 
     def fingerprint(self) -> str:
-        """SHA-256 over all that is said to the LLM."""
+        """Returns the SHA-256 of everything in the catalog that reaches the LLM."""
         parts = (
             self.role_playing,
             self.history_records,
@@ -125,7 +125,7 @@ class PromptCatalog:
             self.history_start,
             self.history_separator,
             self.title_years,
-            # Not said where it is the default, so that catalogs older than it keep theirs.
+            # Left out if it is the default, so that older catalogs keep their fingerprint.
             *([self.candidate_marks] if self.candidate_marks != "bullets" else []),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -145,21 +145,21 @@ class PromptCatalog:
             )
 
 
-def readable(entry: str | HistoryRecords | OutputFormat) -> str:
-    """A sentence as a sentence encoder should read it: with dots where titles go."""
+def sentence_text(entry: str | HistoryRecords | OutputFormat) -> str:
+    """Returns a sentence as input of a sentence encoder, with dots in place of titles."""
     if isinstance(entry, HistoryRecords):
         text = entry.text.format(history="...", num_records=entry.records)
         return f"{text} ({entry.records})"
     if isinstance(entry, OutputFormat):
-        return f"{readable(entry.instruction)} {entry.answer_prefix}".strip()
+        return f"{sentence_text(entry.instruction)} {entry.answer_prefix}".strip()
     return entry.format(candidates="...", num_candidates="")
 
 
 def placeholders(text: str) -> set[str]:
-    """Names of the placeholders in a sentence; ValueError for a stray brace."""
-    return {name for _, name, _, _ in parts(text) if name is not None}
+    """Returns the names of the placeholders in a sentence. Raises ValueError for a stray brace."""
+    return {name for _, name, _, _ in split_at_placeholders(text) if name is not None}
 
 
-def parts(text: str) -> list[tuple[str, str | None, str | None, str | None]]:
-    """A sentence cut as `str.format` cuts it: (literal, name, specification, conversion)."""
+def split_at_placeholders(text: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    """Splits a sentence as `str.format` does: (literal, name, specification, conversion)."""
     return list(string.Formatter().parse(text))

@@ -1,7 +1,7 @@
-"""Reads a `PromptCatalog` from a YAML file and checks it, and writes one.
+"""Reads a `PromptCatalog` from a YAML file, checks it, and writes one.
 
-An unknown key, a missing pattern, a sentence twice or a placeholder that does not exist is a
-`CatalogError` that names the file and the entry.
+Raises `CatalogError`, which names file and entry, for an unknown key, a missing pattern, a repeated
+sentence, or an unknown placeholder.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,29 +16,29 @@ from rpp_env.prompts.catalog import (
     HistoryRecords,
     OutputFormat,
     PromptCatalog,
-    parts,
     placeholders,
+    split_at_placeholders,
 )
 from rpp_env.prompts.titles import Marks
 
-_OF_CANDIDATES: Final = frozenset({"candidates", "num_candidates"})
+_CANDIDATE_PLACEHOLDERS: Final = frozenset({"candidates", "num_candidates"})
 _PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
-    "role_playing": _OF_CANDIDATES,
+    "role_playing": _CANDIDATE_PLACEHOLDERS,
     "answer_prefix": frozenset(),
     "history_records": frozenset({"history", "num_records"}),
-    "reasoning_guidance": _OF_CANDIDATES,
-    "output_format": _OF_CANDIDATES,
+    "reasoning_guidance": _CANDIDATE_PLACEHOLDERS,
+    "output_format": _CANDIDATE_PLACEHOLDERS,
 }
 
 
 def known_catalogs() -> tuple[str, ...]:
-    """Names of the catalogs that ship with rpp-env."""
+    """Returns the names of the catalogs that ship with rpp-env."""
     folder = resources.files("rpp_env.prompts") / "catalogs"
     return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir()))
 
 
 def load_catalog(name_or_path: str | Path) -> PromptCatalog:
-    """Reads a catalog that ships with rpp-env (``movies``) or a YAML file of one's own.
+    """Reads a catalog that ships with rpp-env, such as ``movies``, or your own YAML file.
 
     Raises:
         CatalogError: There is no such catalog, or the file is malformed.
@@ -61,7 +61,7 @@ def load_catalog(name_or_path: str | Path) -> PromptCatalog:
 
 
 def parse_catalog(text: str, *, where: str) -> PromptCatalog:
-    """Makes a catalog of a YAML text; `where` names it in errors."""
+    """Makes a catalog from YAML text. Errors call the text `where`."""
     try:
         document = yaml.load(text, Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, ValueError) as error:
@@ -75,14 +75,14 @@ def parse_catalog(text: str, *, where: str) -> PromptCatalog:
     marks = fields.get("candidate_marks", str, default="bullets")
     if marks not in get_args(Marks):
         raise CatalogError(
-            f"{where}: candidate_marks={marks!r} is no kind. {did_you_mean(marks, get_args(Marks))}"
+            f"{where}: candidate_marks={marks!r} is unknown. {did_you_mean(marks, get_args(Marks))}"
         )
     catalog = PromptCatalog(
         name=fields.get("name", str),
-        role_playing=_texts(fields, "role_playing"),
-        history_records=_history_choices(history, mode),
-        reasoning_guidance=_texts(fields, "reasoning_guidance"),
-        output_format=_output_formats(formats),
+        role_playing=_read_sentences(fields, "role_playing"),
+        history_records=_read_history_records(history, mode),
+        reasoning_guidance=_read_sentences(fields, "reasoning_guidance"),
+        output_format=_read_output_formats(formats),
         history_mode=mode,
         history_start=history.get("start", int, default=0),
         history_separator=history.get("separator", str, default=", "),
@@ -98,10 +98,11 @@ def parse_catalog(text: str, *, where: str) -> PromptCatalog:
 
 
 def catalog_text(catalog: PromptCatalog) -> str:
-    """The YAML text that the catalog was read from, or one that says the same if it has none.
+    """Returns the YAML text that the catalog was read from, or else an equivalent one.
 
     Raises:
-        CatalogError: No YAML says what the catalog says, such as one with spaces around a sentence.
+        CatalogError: No YAML text gives this catalog, for example one with spaces around a
+            sentence.
     """
     for text in filter(None, (catalog.source, catalog_to_yaml(catalog))):
         try:
@@ -110,14 +111,14 @@ def catalog_text(catalog: PromptCatalog) -> str:
         except CatalogError:
             continue
     raise CatalogError(
-        f"catalog {catalog.name!r} says what no catalog file can: a sentence that begins or ends "
-        "with a space or is there twice, an unknown placeholder, a number of records below 1, or "
-        "history_records with more than one text"
+        f"catalog {catalog.name!r} cannot be written as a catalog file: a sentence begins or ends "
+        "with a space or is repeated, a placeholder is unknown, a number of records is below 1, or "
+        "history_records has more than one text"
     )
 
 
 def catalog_to_yaml(catalog: PromptCatalog) -> str:
-    """The catalog as YAML; `parse_catalog` reads it back if a file can say what it says."""
+    """Returns the catalog as YAML. Use `catalog_text` to be sure that it reads back as it was."""
     history = catalog.history_records
     document = {
         "name": catalog.name,
@@ -146,17 +147,17 @@ def catalog_to_yaml(catalog: PromptCatalog) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
-def _texts(fields: "_Fields", pattern: str) -> tuple[str, ...]:
+def _read_sentences(fields: "_Fields", pattern: str) -> tuple[str, ...]:
     texts = tuple(
         _text(entry, pattern, f"{fields.where}: {pattern}[{i}]")
         for i, entry in enumerate(fields.choices(pattern))
     )
     if len(set(texts)) < len(texts):
-        raise CatalogError(f"{fields.where}: {pattern} has the same sentence twice")
+        raise CatalogError(f"{fields.where}: {pattern} has the same sentence twice; remove one")
     return texts
 
 
-def _history_choices(history: "_Fields", mode: str) -> tuple[HistoryRecords, ...]:
+def _read_history_records(history: "_Fields", mode: str) -> tuple[HistoryRecords, ...]:
     text = _text(history.get("text", str), "history_records", f"{history.where}.text")
     if "history" not in placeholders(text):
         raise CatalogError(f"{history.where}.text has no {{history}}: {text!r}")
@@ -172,7 +173,7 @@ def _history_choices(history: "_Fields", mode: str) -> tuple[HistoryRecords, ...
     return tuple(HistoryRecords(records=value, text=text) for value in records)
 
 
-def _output_formats(formats: "_Fields") -> tuple[OutputFormat, ...]:
+def _read_output_formats(formats: "_Fields") -> tuple[OutputFormat, ...]:
     chat_default = formats.get("chat_template", bool, default=False)
     parsed = []
     for i, entry in enumerate(formats.choices("sentences")):
@@ -180,7 +181,7 @@ def _output_formats(formats: "_Fields") -> tuple[OutputFormat, ...]:
         parsed.append(
             OutputFormat(
                 instruction=_text(each.get("instruction", str), "output_format", each.where),
-                answer_prefix=_plain(
+                answer_prefix=_text_without_placeholders(
                     each.get("answer_prefix", str), "answer_prefix", f"{each.where}.answer_prefix"
                 ),
                 chat_template=each.get("chat_template", bool, default=chat_default),
@@ -188,7 +189,7 @@ def _output_formats(formats: "_Fields") -> tuple[OutputFormat, ...]:
         )
         each.check_all_read()
     if len(set(parsed)) < len(parsed):
-        raise CatalogError(f"{formats.where} has the same sentence twice")
+        raise CatalogError(f"{formats.where} has the same sentence twice; remove one")
     return tuple(parsed)
 
 
@@ -197,7 +198,9 @@ def _text(value: Any, pattern: str, where: str) -> str:
         raise CatalogError(f"{where} must be text, not {value!r}")
     try:
         unknown = placeholders(value) - _PLACEHOLDERS[pattern]
-        decorated = any(spec or conversion for _, _, spec, conversion in parts(value))
+        decorated = any(
+            spec or conversion for _, _, spec, conversion in split_at_placeholders(value)
+        )
     except ValueError as error:
         raise CatalogError(
             f"{where}: {error}; a literal brace is written twice: {value!r}"
@@ -214,7 +217,7 @@ def _text(value: Any, pattern: str, where: str) -> str:
 
 
 class _Fields:
-    """A YAML mapping whose keys are read with a type, and must all be read."""
+    """A YAML mapping. Each key is read with its type; a key that is never read is an error."""
 
     def __init__(self, document: Any, *, where: str) -> None:
         if not isinstance(document, dict):
@@ -235,7 +238,7 @@ class _Fields:
     def choices(self, key: str) -> Sequence[Any]:
         values: list[Any] = self.get(key, list)
         if not values:
-            raise CatalogError(f"{self.where}: {key} needs one entry at least")
+            raise CatalogError(f"{self.where}: {key} needs at least one entry")
         return values
 
     def check_all_read(self) -> None:
@@ -247,13 +250,13 @@ class _Fields:
                 )
 
 
-def _plain(value: Any, pattern: str, where: str) -> str:
-    """A text in which no placeholder is allowed, with its doubled braces made single."""
+def _text_without_placeholders(value: Any, pattern: str, where: str) -> str:
+    """Returns a text in which no placeholder is allowed, with doubled braces made single."""
     return _text(value, pattern, where).format()
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, which YAML would silently overwrite."""
+    """A safe loader that raises for a repeated key; YAML would silently keep the last one."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]

@@ -25,7 +25,7 @@ from rpp_env.prompts.catalog import (
     HistoryRecords,
     OutputFormat,
     PromptCatalog,
-    readable,
+    sentence_text,
 )
 from rpp_env.prompts.rewriting import cleaned, dotted, fault_of, request
 from rpp_env.store import AnswerStore
@@ -134,7 +134,9 @@ class SentenceRefiner:
         with self._lock:
             new = [row for row in dict.fromkeys(rows) if row not in self._embeddings]
             if new:
-                texts = [readable(entry) for row in new for entry in self._refined[row].entries()]
+                texts = [
+                    sentence_text(entry) for row in new for entry in self._refined[row].entries()
+                ]
                 tables = self._project(self._embed(texts)).reshape(len(new), len(PATTERNS), -1)
                 self._embeddings.update(zip(new, tables.mean(axis=1), strict=True))
             return np.stack([self._embeddings[row] for row in rows])

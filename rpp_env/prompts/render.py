@@ -9,7 +9,7 @@ import numpy as np
 
 from rpp_env.prompts.catalog import HistoryRecords, OutputFormat, PromptCatalog
 from rpp_env.prompts.refine import SentenceRefiner
-from rpp_env.prompts.titles import listed, marks_of, written
+from rpp_env.prompts.titles import format_candidates, format_title, marks_before_candidates
 from rpp_env.types import Instances, IntArray, Prompt, PromptBatch
 
 
@@ -19,8 +19,8 @@ class PromptRenderer:
     Args:
         catalog: The sentences.
         instances: The ranking problems; only the history and the candidates are ever read.
-        titles: Title of each item that `instances` refers to, with the year where it has one.
-        refiner: Rewrites the chosen sentences first (RPP+); None leaves them as they are.
+        titles: Title of each item that `instances` refers to, with the year if the item has one.
+        refiner: Rewrites the chosen sentences first (RPP+). With None they are used unchanged.
     """
 
     def __init__(
@@ -34,16 +34,16 @@ class PromptRenderer:
         self.catalog = catalog
         self.refiner = refiner
         self._instances = instances
-        self.titles = titles if catalog.title_years else [_without_year(t) for t in titles]
+        self.titles = titles if catalog.title_years else [_strip_year(t) for t in titles]
 
     def batch(
         self, *, instance_ids: IntArray, choices: IntArray, history_lengths: IntArray
     ) -> PromptBatch:
-        """Returns prompts that are rendered when they are asked for; shapes as in `PromptBatch`."""
+        """Returns a batch of prompts. Text is rendered on first use. Shapes as in `PromptBatch`."""
 
         def render() -> Sequence[Prompt]:
             if self.refiner is not None:
-                self.refiner.refine(choices)  # all new ones at once
+                self.refiner.refine(choices)  # rewrites all new combinations in one call
             rows = zip(instance_ids, choices, history_lengths, strict=True)
             return [self.render(int(i), c, int(length)) for i, c, length in rows]
 
@@ -54,39 +54,39 @@ class PromptRenderer:
             render=render,
         )
 
-    def titles_of(self, instance_id: int) -> tuple[str, ...]:
-        """Titles of an instance's candidates, in slot order."""
+    def candidate_titles(self, instance_id: int) -> tuple[str, ...]:
+        """Returns the titles of an instance's candidates, in slot order."""
         return tuple(self.titles[item] for item in self._instances.candidates[instance_id])
 
-    def history_of(self, instance_id: int, length: int) -> list[str]:
-        """Titles of the `length` latest records of an instance's own user, oldest first."""
+    def history_titles(self, instance_id: int, length: int) -> list[str]:
+        """Returns the titles of the last `length` records of the history, oldest first."""
         items = self._instances.histories[instance_id]
         items = items[items >= 0]
         return [self.titles[item] for item in items[max(len(items) - length, 0) :]]
 
     def render(self, instance_id: int, choices: IntArray, history_length: int) -> Prompt:
-        """Renders one prompt with the `history_length` latest records, oldest first."""
+        """Returns one prompt that shows the last `history_length` records, oldest first."""
         catalog = self.catalog
         role, history, reasoning, output_format = self._sentences(choices)
-        records = self.history_of(instance_id, history_length)
-        candidates = self.titles_of(instance_id)
-        marks = marks_of(catalog.candidate_marks, len(candidates))
-        listing = listed(candidates, marks)
+        records = self.history_titles(instance_id, history_length)
+        candidates = self.candidate_titles(instance_id)
+        marks = marks_before_candidates(catalog.candidate_marks, len(candidates))
+        listing = format_candidates(candidates, marks)
 
-        def filled(text: str) -> str:
+        def fill(text: str) -> str:
             return text.format(candidates=listing, num_candidates=len(candidates))
 
         lines = (
             history.text.format(
-                history=catalog.history_separator.join(map(written, records)),
+                history=catalog.history_separator.join(map(format_title, records)),
                 num_records=len(records),
             )
             if records
             else "",
-            filled(reasoning),
-            filled(output_format.instruction),
+            fill(reasoning),
+            fill(output_format.instruction),
         )
-        system, user = filled(role), "\n".join(filter(None, lines))
+        system, user = fill(role), "\n".join(filter(None, lines))
         return Prompt(
             system=system,
             user=user,
@@ -104,16 +104,16 @@ class PromptRenderer:
 
 
 def reorder_candidates(prompt: Prompt, order: Sequence[int] | IntArray) -> Prompt:
-    """The same prompt with its candidates listed in another order.
+    """Returns the same prompt with its candidates listed in another order.
 
     Args:
         prompt: The prompt.
-        order: Slot of each candidate, in the order in which they are to stand. Shape: (M,).
+        order: Slots of the candidates in the new order. Shape: (M,).
     """
     candidates = tuple(prompt.candidates[slot] for slot in order)
     if not prompt.listing:
         return replace(prompt, candidates=candidates)
-    listing = listed(candidates, prompt.marks)
+    listing = format_candidates(candidates, prompt.marks)
     return replace(
         prompt,
         system=prompt.system.replace(prompt.listing, listing),
@@ -123,12 +123,12 @@ def reorder_candidates(prompt: Prompt, order: Sequence[int] | IntArray) -> Promp
     )
 
 
-def _without_year(title: str) -> str:
+def _strip_year(title: str) -> str:
     return re.sub(r" \(\d{4}\)$", "", title) or title
 
 
 def prompt_key(prompt: Prompt) -> bytes:
-    """Digest of all that the LLM is shown: prompts with one key have one answer."""
+    """Returns a digest of everything that the LLM is shown. Equal keys mean equal answers."""
     digest = hashlib.sha256()
     turns = (prompt.system, prompt.user, prompt.answer_prefix) if prompt.chat else (prompt.text,)
     for text in (*turns, *prompt.candidates):

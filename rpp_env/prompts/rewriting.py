@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rpp_env.llm.base import Chat
-from rpp_env.prompts.catalog import parts
+from rpp_env.prompts.catalog import split_at_placeholders
 
 REJECTIONS: Final = ("empty", "markup", "placeholders", "length", "pattern")
 
@@ -28,7 +28,7 @@ def request(texts: Sequence[str], pattern: int) -> Chat:
         texts: The four sentences, with their placeholders.
         pattern: Which of them is to be rewritten.
     """
-    names = sorted({name for _, name, _, _ in parts(texts[pattern]) if name})
+    names = sorted({name for _, name, _, _ in split_at_placeholders(texts[pattern]) if name})
     marks = " and ".join(f"{{{name}}}" for name in names)
     whole = "\n".join(f"{name}: {text}" for name, text in zip(_NAMES, texts, strict=True) if text)
     keep = f" It must still hold {marks}, letter by letter, where data go." if names else ""
@@ -52,7 +52,7 @@ def fault_of(original: str, rewritten: str) -> str | None:
     if not rewritten:
         return "empty"
     try:
-        pieces = parts(rewritten)
+        pieces = split_at_placeholders(rewritten)
     except ValueError:
         return "placeholders"
     if _MARKUP.search(rewritten) or rewritten.count("\n") > original.count("\n"):
@@ -67,12 +67,15 @@ def fault_of(original: str, rewritten: str) -> str | None:
 
 
 def _names(text: str) -> list[str]:
-    return sorted(name for _, name, _, _ in parts(text) if name is not None)
+    return sorted(name for _, name, _, _ in split_at_placeholders(text) if name is not None)
 
 
 def dotted(text: str) -> str:
     """The text with dots in place of data."""
-    return "".join(literal + ("" if name is None else "...") for literal, name, _, _ in parts(text))
+    return "".join(
+        literal + ("" if name is None else "...")
+        for literal, name, _, _ in split_at_placeholders(text)
+    )
 
 
 def cleaned(answer: str, pattern: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rpp_env.llm.base import LLM
 from rpp_env.prompts.render import PromptRenderer
-from rpp_env.prompts.titles import marks_of
+from rpp_env.prompts.titles import marks_before_candidates
 from rpp_env.recommenders.cached import MemoryCachedRecommender
 from rpp_env.recommenders.calibration import calibration_prompts, fingerprint
 from rpp_env.recommenders.durable import CachedRecommender
@@ -54,7 +54,8 @@ def build_recommender(
             "strategy='label' ranks by letters; use movies-letters, or set candidate_marks: letters"
         )
 
-    marks_of(catalog.candidate_marks, instances.num_candidates)  # raises where letters run out
+    # Raises if there are more candidates than letters.
+    marks_before_candidates(catalog.candidate_marks, instances.num_candidates)
     # Not closures, so that environments can be pickled.
     calibration = partial(calibration_prompts, renderer, instances, seed=seed)
     strategy = make_strategy(llm, config, calibration=calibration, seed=seed)

@@ -202,10 +202,10 @@ MALFORMED = {
         changed("history_records", "mode", value="append"),
         r"history_records\.mode='append' must be 'set' or 'add'",
     ),
-    "empty list": (changed("role_playing", value=[]), "role_playing needs one entry at least"),
+    "empty list": (changed("role_playing", value=[]), "role_playing needs at least one entry"),
     "empty inner list": (
         changed("output_format", "sentences", value=[]),
-        "output_format: sentences needs one entry at least",
+        "output_format: sentences needs at least one entry",
     ),
     "empty file": ("", "must be a mapping, not NoneType"),
     "a list": ("- a\n- b\n", "must be a mapping, not list"),

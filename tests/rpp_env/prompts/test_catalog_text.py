@@ -91,5 +91,5 @@ def test_the_text_is_the_source_while_it_says_the_same():
     ],
 )
 def test_what_no_file_can_say_is_an_error(change):
-    with pytest.raises(CatalogError, match="'toy' says what no catalog file can"):
+    with pytest.raises(CatalogError, match="'toy' cannot be written as a catalog file"):
         catalog_text(replace(TOY, **change))

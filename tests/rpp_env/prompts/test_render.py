@@ -19,7 +19,7 @@ from rpp_env.prompts import (
 )
 from rpp_env.prompts.catalog_file import parse_catalog
 from rpp_env.prompts.render import prompt_key
-from rpp_env.prompts.titles import written
+from rpp_env.prompts.titles import format_title
 from rpp_env.types import SPLITS, Instances, Prompt
 
 MOVIES = load_catalog("movies")
@@ -179,7 +179,7 @@ def test_titles_survive_whatever_they_hold(titles):
     prompt = renderer.render(0, np.array([0, 0, 0, 1]), 4)
     lines = prompt.user.split("\n")
     assert len(lines) == 2 + 4
-    assert lines[0] == f"Seen 4: {' | '.join(map(written, titles[:4]))}."
+    assert lines[0] == f"Seen 4: {' | '.join(map(format_title, titles[:4]))}."
     assert [read(line.removeprefix("- ")) for line in lines[2:]] == titles[4:]
     assert prompt.candidates == tuple(titles[4:])
 
@@ -193,7 +193,7 @@ def test_candidates_may_be_listed_in_any_sentence_but_the_history():
     )
     renderer = PromptRenderer(catalog=everywhere, instances=base._instances, titles=ODD_TITLES)
     prompt = renderer.render(0, np.array([0, 0, 0, 1]), 1)
-    listed = "\n".join(f"- {written(title)}" for title in ODD_TITLES[4:])
+    listed = "\n".join(f"- {format_title(title)}" for title in ODD_TITLES[4:])
     assert prompt.system == f"Of 4:\n{listed}"
     assert f"Think of\n{listed}\nOf 4:" in prompt.user
     assert everywhere.sentences("role_playing") == ("Of :\n...",)
@@ -205,8 +205,8 @@ def test_years_are_left_out_where_the_catalog_says_so():
     renderer = PromptRenderer(
         catalog=replace(base.catalog, title_years=False), instances=base._instances, titles=titles
     )
-    assert renderer.history_of(0, 4) == ["Heat", "(1984)", "1984", "Two (12)"]
-    assert renderer.titles_of(0) == ("A", "B", "C", "D")
+    assert renderer.history_titles(0, 4) == ["Heat", "(1984)", "1984", "Two (12)"]
+    assert renderer.candidate_titles(0) == ("A", "B", "C", "D")
     prompt = renderer.render(0, np.array([0, 0, 0, 1]), 4)
     assert prompt.candidates == ("A", "B", "C", "D")
     assert "1995" not in prompt.text

@@ -12,7 +12,12 @@ from rpp_env.errors import CatalogError
 from rpp_env.prompts import PromptRenderer
 from rpp_env.prompts.catalog_file import parse_catalog
 from rpp_env.prompts.render import prompt_key, reorder_candidates
-from rpp_env.prompts.titles import listed, marks_of, quoted, written
+from rpp_env.prompts.titles import (
+    format_candidates,
+    format_title,
+    marks_before_candidates,
+    quote_title,
+)
 from rpp_env.types import Instances
 
 HARMLESS = (
@@ -52,13 +57,13 @@ POSING = (
 
 @pytest.mark.parametrize("title", HARMLESS)
 def test_an_ordinary_title_is_written_as_it_is(title):
-    assert written(title) == title
+    assert format_title(title) == title
 
 
 @pytest.mark.parametrize("title", POSING)
 def test_a_title_that_poses_is_a_string_of_one_line_without_markup(title):
-    shown = written(title)
-    assert shown == quoted(title)
+    shown = format_title(title)
+    assert shown == quote_title(title)
     assert json.loads(shown) == title
     assert len(shown.splitlines()) == 1
     assert not any(markup in shown for markup in ("<|", "</", "<b", "[INST]", "[/INST]"))
@@ -66,25 +71,25 @@ def test_a_title_that_poses_is_a_string_of_one_line_without_markup(title):
 
 @given(st.text())
 def test_every_title_can_be_read_back(title):
-    assert json.loads(quoted(title)) == title
-    assert len(quoted(title).splitlines()) == 1
-    assert written(title) in (title, quoted(title))
+    assert json.loads(quote_title(title)) == title
+    assert len(quote_title(title).splitlines()) == 1
+    assert format_title(title) in (title, quote_title(title))
 
 
 @given(st.lists(st.text(), min_size=1, max_size=12))
 def test_a_list_has_a_line_for_each_candidate(titles):
     for marks in ("bullets", "numbers", "letters"):
-        lines = listed(titles, marks_of(marks, len(titles))).split("\n")
+        lines = format_candidates(titles, marks_before_candidates(marks, len(titles))).split("\n")
         assert len(lines) == len(titles)
 
 
 def test_marks():
-    assert marks_of("bullets", 3) == ()
-    assert marks_of("numbers", 3) == ("1", "2", "3")
-    assert marks_of("letters", 26)[-1] == "Z"
-    with pytest.raises(ValueError, match="num_candidates=27: letters mark 26 at most"):
-        marks_of("letters", 27)
-    assert listed(["Heat", "a\nb"], ("A", "B")) == 'A. "Heat"\nB. "a\\nb"'
+    assert marks_before_candidates("bullets", 3) == ()
+    assert marks_before_candidates("numbers", 3) == ("1", "2", "3")
+    assert marks_before_candidates("letters", 26)[-1] == "Z"
+    with pytest.raises(ValueError, match="num_candidates=27: letters can mark at most 26"):
+        marks_before_candidates("letters", 27)
+    assert format_candidates(["Heat", "a\nb"], ("A", "B")) == 'A. "Heat"\nB. "a\\nb"'
 
 
 def render(catalog_name):
@@ -130,7 +135,7 @@ def test_a_prompt_without_a_list_changes_its_candidates_alone():
 
 def test_an_unknown_kind_of_marks_is_refused():
     text = load_catalog("movies-chat").source.replace("numbers", "number")
-    with pytest.raises(CatalogError, match=r"candidate_marks='number' is no kind\. Did you mean"):
+    with pytest.raises(CatalogError, match=r"candidate_marks='number' is unknown\. Did you mean"):
         parse_catalog(text, where="mine")
 
 
@@ -139,4 +144,4 @@ def test_no_title_of_movielens_is_written_otherwise_than_when_it_was_recorded():
     from rpp_env.make import load_data
 
     titles = load_data("ml-100k", progress=False).titles
-    assert [title for title in titles if written(title) != title] == []
+    assert [title for title in titles if format_title(title) != title] == []

@@ -92,7 +92,7 @@ def test_candidates_are_ordered_by_score():
     prompts = renderer()
     ranked = LikelihoodRecommender(llm).rank(batch_of(prompts, range(50)))
     for i in range(50):
-        titles = prompts.titles_of(i)
+        titles = prompts.candidate_titles(i)
         expected = sorted(titles, key=scores.get, reverse=True)
         assert [titles[slot] for slot in ranked.rankings[i]] == expected
         np.testing.assert_array_equal(ranked.scores[i], [scores[title] for title in titles])
@@ -148,10 +148,10 @@ def test_the_preferred_titles_own_slot_is_on_top_whatever_the_slot(output_format
 def test_what_the_llm_is_asked(output_format, context, space):
     llm, prompts = FakeLLM(length_of), renderer()
     LikelihoodRecommender(llm).rank(batch_of(prompts, [3], (1, 0, 0, output_format)))
-    history = ", ".join(prompts.history_of(3, 2))
-    listed = "\n".join(f"- {title}" for title in prompts.titles_of(3))
+    history = ", ".join(prompts.history_titles(3, 2))
+    listed = "\n".join(f"- {title}" for title in prompts.candidate_titles(3))
     assert llm.contexts == [context.format(history, listed)]
-    assert llm.continuations == [[space + title for title in prompts.titles_of(3)]]
+    assert llm.continuations == [[space + title for title in prompts.candidate_titles(3)]]
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf, np.inf])

@@ -257,7 +257,7 @@ def test_catalogs_that_cannot_be_recorded_are_refused_before_anything_is_ranked(
     with pytest.raises(ValueError, match="'toy' adds to the history"):
         record_toy(tmp_path / "toy.npz", mdp)
     mdp.renderer.catalog = replace(catalog, role_playing=("", "a space behind ", "c"))
-    with pytest.raises(CatalogError, match="'toy' says what no catalog file can"):
+    with pytest.raises(CatalogError, match="'toy' cannot be written as a catalog file"):
         record_toy(tmp_path / "toy.npz", mdp)
     assert not asked
     assert not list(tmp_path.iterdir())

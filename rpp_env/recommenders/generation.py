@@ -1,4 +1,4 @@
-"""Ranks candidates by having the LLM write the ranked list, which is then parsed: RPP's own way."""
+"""Ranks candidates by letting the LLM write the ranked list and parsing it, as the paper does."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,23 +19,22 @@ from rpp_env.types import IntArray, Prompt, PromptBatch, RankingBatch
 class GenerationRecommender:
     """Orders candidates as the LLM lists them.
 
-    What it left out goes behind what it named, in an order drawn from (`seed`, all that the prompt
-    shows); `num_recognised` says how many candidates it named. Several lists of one prompt, drawn
-    anew (`samples`) or with the candidates shown in other orders (`permutations`, against the
-    preference for places), are merged by Borda's count.
+    Candidates that the LLM left out follow those it named, in an order drawn from `seed` and from
+    all that the prompt shows. `num_recognised` is the number of candidates it named. One prompt can
+    have several lists: `samples` draws several, and `permutations` shows the candidates in several
+    orders, which averages out a preference for positions. The lists are merged by Borda's count.
 
     Args:
         llm: An LLM that writes.
         decoding: How tokens are drawn.
-        samples: Lists written for each order of the candidates; more than one needs a temperature
-            above 0.
-        permutations: Orders in which the candidates are shown, the first being their own.
-        constrained: Whether the LLM is held to a JSON list of valid candidates, for LLMs with
+        samples: Lists per order of the candidates; more than one needs a temperature above 0.
+        permutations: Orders in which the candidates are shown; the first is the prompt's own.
+        constrained: Whether the LLM may write only a JSON list of the candidates. The LLM needs
             structured outputs.
-        seed: Of the orders, of the sampling and of what was left out.
+        seed: Seed of the orders, of the sampling and of the order of what was left out.
 
     Raises:
-        ValueError: The LLM cannot do it, or an argument is out of its range.
+        ValueError: The LLM lacks a capability, or an argument is out of its range.
     """
 
     def __init__(
@@ -71,26 +70,26 @@ class GenerationRecommender:
 
     @property
     def llm(self) -> LLM:
-        """What ranks."""
+        """The LLM that ranks."""
         return self._llm
 
     @property
     def llm_calls(self) -> int:
-        """Prompts ranked so far, whatever the numbers of samples and permutations."""
+        """Prompts ranked so far. Samples and permutations of one prompt do not count again."""
         return self._llm_calls
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was parsed.
+        """What was parsed so far.
 
-        ``lists``, of these ``empty`` of candidates or ``cut_short`` by `max_tokens`, and entries
-        ``recognised``, ``duplicated`` and ``invented``.
+        ``lists``; how many of them were ``empty`` (no candidate recognised) or ``cut_short`` by
+        `max_tokens`; and how many entries were ``recognised``, ``duplicated`` and ``invented``.
         """
         with self._lock:
             return dict(self._counts)
 
     def rank(self, prompts: PromptBatch) -> RankingBatch:
-        """Has every prompt's lists written and merges them; see `Recommender`."""
+        """Lets the LLM write every prompt's lists and merges them; see `Recommender`."""
         rendered = prompts.render()
         orders = [shown_orders(prompt, self._permutations, self._seed) for prompt in rendered]
         shown = [
@@ -123,7 +122,7 @@ class GenerationRecommender:
         )
 
     def _write(self, prompts: list[Prompt], seeds: list[int]) -> list[ParsedRanking]:
-        """One parsed list a prompt, its candidates counted as that prompt shows them."""
+        """One parsed list per prompt; indices are slots in that prompt's own order."""
         completions = self._llm.generate(
             [chat_of(prompt) for prompt in prompts],
             decoding=self._decoding,
@@ -157,10 +156,10 @@ class GenerationRecommender:
 
 
 def ranking_schema(candidates: Sequence[str]) -> Mapping[str, Any]:
-    """JSON schema of a list of as many titles as there are candidates, each one of theirs.
+    """JSON schema of a list with as many titles as there are candidates, each a candidate's title.
 
-    That they differ is not in it: engines refuse ``uniqueItems``, and a title that comes twice is
-    counted as duplicated.
+    The schema does not demand that the titles differ, because engines refuse ``uniqueItems``. A
+    title that comes twice is counted as duplicated.
     """
     size = len(candidates)
     titles = {"type": "string", "enum": list(dict.fromkeys(candidates))}

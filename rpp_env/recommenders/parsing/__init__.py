@@ -1,4 +1,4 @@
-"""From what an LLM wrote to a ranking: `parse_ranking`. Knows nothing of prompts and engines."""
+"""Turns what an LLM wrote into a ranking: `parse_ranking`. Knows nothing of prompts and engines."""
 
 from rpp_env.recommenders.parsing.ranking import ParsedRanking, parse_ranking
 

@@ -1,6 +1,6 @@
-"""Lists that an LLM writes as JSON or as a Python literal, complete or cut short.
+"""Reads lists that an LLM writes as JSON or as a Python literal, complete or cut short.
 
-This module knows nothing of titles: it finds the values and what in them is a ranking's entry.
+This module knows nothing of titles: it finds the values, and which of them are entries.
 """
 
 import re
@@ -24,30 +24,31 @@ _RANK_KEY: Final = re.compile(r"^(?:rank|position|place|ranking)$", re.I)
 def json_entries(text: str) -> list[str | int]:
     """The entries of the ranking that a text holds as JSON, in ranked order; none without JSON.
 
-    Strings in double or single quotes, with JSON's escapes still in them; a quote closes a string
-    only before a comma, a bracket, a colon, another string or a line's end, so that
-    ``'Schindler's List'`` is one. What is open at the end of the text counts as closed there.
-    Nesting beyond 20 is flat.
+    Strings stand in double or single quotes and keep JSON's escapes. A quote closes a string only
+    before a comma, a bracket, a colon, another string or a line's end, so ``'Schindler's List'``
+    is one string. What is still open at the end of the text is closed there. Levels deeper than 20
+    are flattened.
 
-    - Of several lists the last counts, of several objects (one a line) all.
-    - An object's entry is its title, else its id; its rank, where every object has one, is its
-      place. Reasons and scores are none.
+    - If there are several lists, the last counts. If there are several objects (one per line), all
+      count.
+    - An object's entry is its title, or its id if it has no title. Where every object has a rank,
+      they are sorted by it. Reasons and scores are not entries.
     - A short list of one title and numbers is that title.
-    - Of an object with a list under "ranking" or the like, that list counts; of one that maps
-      places to titles ("1": "Heat") or titles to places ("Heat": 1), the titles by place.
+    - In an object with a list under "ranking" or a similar key, that list counts. An object that
+      maps places to titles ("1": "Heat") or titles to places ("Heat": 1) is sorted by place.
     """
-    values = _values(text)
-    holding_lists = [value for value in values if isinstance(value, list) or _list_in(value)]
+    values = _read_values(text)
+    holding_lists = [value for value in values if isinstance(value, list) or _ranking_list(value)]
     chosen = holding_lists[-1:] or [values]
-    return list(_flat(chosen[0])) if values else []
+    return list(_flatten(chosen[0])) if values else []
 
 
-def _values(text: str) -> "list[Value]":
-    """Top-level values, read without recursion in one pass."""
+def _read_values(text: str) -> "list[Value]":
+    """The top-level values, read in one pass without recursion."""
     values: list[Value] = []
     position = 0
     while (start := _START.search(text, position)) is not None:
-        value, position = _value(text, start.start())
+        value, position = _read_value(text, start.start())
         values.append(value)
     return values
 
@@ -75,13 +76,13 @@ class _Open:
         self.key = None
 
 
-def _value(text: str, start: int) -> "tuple[Value, int]":
+def _read_value(text: str, start: int) -> "tuple[Value, int]":
     stack = [_Open(text[start])]
     position = start + 1
     while (token := _TOKEN.search(text, position)) is not None:
         sign, position = token[0], token.end()
         if sign in "\"'":
-            content, position = _string(text, position, sign)
+            content, position = _read_string(text, position, sign)
             stack[-1].add(content)
         elif sign in "[{":
             if len(stack) < MAX_DEPTH:
@@ -104,7 +105,7 @@ def _value(text: str, start: int) -> "tuple[Value, int]":
     return stack[0].value, len(text)
 
 
-def _string(text: str, start: int, quote: str) -> tuple[str, int]:
+def _read_string(text: str, start: int, quote: str) -> tuple[str, int]:
     """The string that begins at `start`, and where it ends."""
     position = start
     while position < len(text):
@@ -117,35 +118,39 @@ def _string(text: str, start: int, quote: str) -> tuple[str, int]:
     return text[start:], len(text)
 
 
-def _list_in(value: "Value") -> "list[Value] | None":
-    """The list in an object that is the ranking: one under a telling key, else the only one."""
+def _ranking_list(value: "Value") -> "list[Value] | None":
+    """The list in an object that is the ranking: under a key like "ranking", or the only one."""
     if not isinstance(value, dict):
         return None
-    lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and inner}
-    telling = [inner for key, inner in lists.items() if _RANKING_KEY.search(key)]
+    lists = {
+        key: entry_value
+        for key, entry_value in value.items()
+        if isinstance(entry_value, list) and entry_value
+    }
+    telling = [entry_value for key, entry_value in lists.items() if _RANKING_KEY.search(key)]
     if telling:
         return telling[-1]
     return next(iter(lists.values())) if len(lists) == 1 else None
 
 
-def _flat(value: "Value") -> Iterator[str | int]:
-    """The entries in a value; `_value` bounds its depth."""
+def _flatten(value: "Value") -> Iterator[str | int]:
+    """The entries in a value; `_read_value` limits its depth."""
     if isinstance(value, list):
-        titles = [inner for inner in value if isinstance(inner, str)]
+        titles = [entry_value for entry_value in value if isinstance(entry_value, str)]
         scored = len(titles) == 1 and 1 < len(value) < 4
-        if scored and all(isinstance(inner, str | float) for inner in value):
+        if scored and all(isinstance(entry_value, str | float) for entry_value in value):
             value = [titles[0]]
-        for inner in _by_rank(value):
-            yield from _flat(inner)
+        for entry_value in _sort_by_rank(value):
+            yield from _flatten(entry_value)
     elif isinstance(value, dict):
-        yield from _of_object(value)
+        yield from _object_entries(value)
     elif isinstance(value, str):
         yield value
     else:
         yield int(value) if value == int(value) else 0
 
 
-def _by_rank(values: "list[Value]") -> "list[Value]":
+def _sort_by_rank(values: "list[Value]") -> "list[Value]":
     ranks = [_rank(value) for value in values]
     places = [rank for rank in ranks if rank is not None]
     if len(places) < len(values) or len(set(places)) < len(places):
@@ -160,23 +165,25 @@ def _rank(value: "Value") -> float | None:
     return ranks[0] if ranks else None
 
 
-def _of_object(value: "dict[str, Value]") -> Iterator[str | int]:
-    ranking = _list_in(value)
+def _object_entries(value: "dict[str, Value]") -> Iterator[str | int]:
+    ranking = _ranking_list(value)
     titles = [v for k, v in value.items() if _TITLE_KEY.match(k) and isinstance(v, str | float)]
     told = [v for k, v in value.items() if _RANKING_KEY.search(k) and isinstance(v, str)]
     numbers = [v for k, v in value.items() if _NUMBER_KEY.match(k) and isinstance(v, str | float)]
     if ranking is not None:
-        yield from _flat(ranking)
+        yield from _flatten(ranking)
     elif titles or told or numbers:
-        yield from _flat((titles or told or numbers)[0])
+        yield from _flatten((titles or told or numbers)[0])
     elif value and all(key.strip().isdecimal() for key in value):
-        for _, inner in sorted(value.items(), key=lambda item: int(item[0].strip()[:15])):
-            yield from _flat(inner)
-    elif value and all(isinstance(inner, float) for inner in value.values()):
-        yield from _titles_by_number({key: float(str(inner)) for key, inner in value.items()})
+        for _, entry_value in sorted(value.items(), key=lambda item: int(item[0].strip()[:15])):
+            yield from _flatten(entry_value)
+    elif value and all(isinstance(entry_value, float) for entry_value in value.values()):
+        yield from _titles_by_number(
+            {key: float(str(entry_value)) for key, entry_value in value.items()}
+        )
     else:
-        for inner in value.values():
-            yield from _flat(inner)
+        for entry_value in value.values():
+            yield from _flatten(entry_value)
 
 
 def _titles_by_number(numbers: dict[str, float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The lines of an answer, their markers told apart from what they mark."""
+"""Splits an answer into lines, and each line into its marker and its body."""
 
 import re
 from dataclasses import dataclass, replace
@@ -35,18 +35,18 @@ NOT_CONTENT: Final = " \t\"'“”«»*_`"
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line, and what is left of it behind its marker."""
+    """A line, and what follows its marker."""
 
     whole: str
     body: str
     kind: str  # number, bullet, row or plain
     number: int | None = None  # of the marker
     indent: int = 0
-    titled: bool = False  # a title as a whole, what looks like its marker included
+    titled: bool = False  # the whole line is a title, including what looks like a marker
 
 
 def read_line(raw: str) -> Line:
-    """Takes a line apart: quotation and heading signs, a bullet, a number, in this order."""
+    """Splits a line: removes quotation and heading signs, then a bullet, then a number."""
     indent = len(raw) - len(raw.lstrip())
     whole = raw.strip()
     if whole.startswith("|") or _OPEN_ROW.match(whole):
@@ -66,48 +66,48 @@ def read_line(raw: str) -> Line:
 
 
 def read_lines(text: str, matcher: TitleMatcher) -> list[Line]:
-    """The lines of a text that are not empty, at most `MAX_LINES`.
+    """The non-empty lines of a text, at most `MAX_LINES`.
 
-    A number alone on its line marks the next line. "1. Heat 2. Up" is two lines. "1 Heat" is
-    marked where such lines count up from 1, "a) Heat" where there are two such lines. A table's
-    head and fences of code are left out.
+    A number alone on a line is the marker of the next line. "1. Heat 2. Up" becomes two lines. "1
+    Heat" has a marker if such lines count up from 1; "a) Heat" has one if there are two such lines.
+    Table headers and code fences are left out.
     """
     lines: list[Line] = []
     for raw in _EMPTY_MARKER.sub(r"\1 ", text).split("\n"):
         if len(lines) >= MAX_LINES:
             break
         if raw.strip() and not raw.lstrip().startswith("```"):
-            lines += _numbered_inline(read_line(raw), matcher)
-    lines = _weakly_numbered(_without_table_head(lines))
-    return [_titled(line, matcher) for line in lines]
+            lines += _split_inline_numbers(read_line(raw), matcher)
+    lines = _mark_weak_numbers(_drop_table_head(lines))
+    return [_mark_titled(line, matcher) for line in lines]
 
 
-def _titled(line: Line, matcher: TitleMatcher) -> Line:
-    """Marks a line that is a title as a whole; behind a bullet, such a title has no number."""
-    if line.kind not in ("number", "bullet") or matcher.exact(line.whole) < 0:
+def _mark_titled(line: Line, matcher: TitleMatcher) -> Line:
+    """Sets `titled` if the whole line is a title; such a title after a bullet has no number."""
+    if line.kind not in ("number", "bullet") or matcher.find_exact(line.whole) < 0:
         return line
     bullet = _BULLET.match(line.whole)
-    if bullet and line.number is not None and matcher.exact(line.body) < 0:
+    if bullet and line.number is not None and matcher.find_exact(line.body) < 0:
         return replace(line, kind="bullet", number=None, body=line.whole[bullet.end() :])
     return replace(line, titled=True)
 
 
-def _numbered_inline(line: Line, matcher: TitleMatcher) -> list[Line]:
-    """Divides "1. Heat 2. Up 3. Her", where the numbers count up and the whole is no title."""
+def _split_inline_numbers(line: Line, matcher: TitleMatcher) -> list[Line]:
+    """Splits "1. Heat 2. Up 3. Her" if the numbers count up and the whole line is not a title."""
     marks = list(_INLINE_NUMBER.finditer(line.whole))[:MAX_LINES]
     numbers = [int(mark[1]) for mark in marks]
     counting = len(marks) > 1 and numbers == list(range(numbers[0], numbers[0] + len(marks)))
-    if not counting or any(matcher.exact(text) != NOTHING for text in (line.whole, line.body)):
+    if not counting or any(matcher.find_exact(text) != NOTHING for text in (line.whole, line.body)):
         return [line]
-    if matcher.begins(line.whole) != NOTHING:
+    if matcher.find_beginning(line.whole) != NOTHING:
         return [line]
     ends = [mark.start() for mark in marks[1:]] + [len(line.whole)]
     pieces = zip(marks, ends, strict=True)
     return [read_line(line.whole[mark.start() : end].rstrip(" ,;")) for mark, end in pieces]
 
 
-def _weakly_numbered(lines: list[Line]) -> list[Line]:
-    lines = _lettered(lines)
+def _mark_weak_numbers(lines: list[Line]) -> list[Line]:
+    lines = _mark_letters(lines)
     marks = {
         place: mark
         for place, line in enumerate(lines)
@@ -123,8 +123,8 @@ def _weakly_numbered(lines: list[Line]) -> list[Line]:
     ]
 
 
-def _lettered(lines: list[Line]) -> list[Line]:
-    """Takes "a)", "B." or "iii." off lines if two have such a marker and something behind it."""
+def _mark_letters(lines: list[Line]) -> list[Line]:
+    """Removes the markers "a)", "B." or "iii." if two lines have one, followed by something."""
     marks = {
         place: mark
         for place, line in enumerate(lines)
@@ -140,8 +140,8 @@ def _lettered(lines: list[Line]) -> list[Line]:
     ]
 
 
-def _without_table_head(lines: list[Line]) -> list[Line]:
-    """Leaves out a table's rules and the line above the first."""
+def _drop_table_head(lines: list[Line]) -> list[Line]:
+    """Leaves out table rules and the line above the first rule."""
     rules = {
         place
         for place, line in enumerate(lines)

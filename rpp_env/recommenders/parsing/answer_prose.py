@@ -1,10 +1,10 @@
-"""Titles that are mentioned in running prose."""
+"""Finds titles that are mentioned in running prose."""
 
 import re
 from typing import Final
 
 from rpp_env.recommenders.parsing.title_matching import TitleMatcher
-from rpp_env.recommenders.parsing.title_text import words_of
+from rpp_env.recommenders.parsing.title_text import normalized_words
 
 _REFUSAL: Final = re.compile(
     r"\b(?:sorry|apologi[sz]e|unable to|not able to|as an ai|cannot|can['\u2019]?t"
@@ -22,31 +22,33 @@ _MIDDLE: Final = frozenset({"of", "in"})
 _SHORTEST_UNSPACED: Final = 4
 
 
-def mentions(text: str, matcher: TitleMatcher) -> list[int]:
+def find_mentions(text: str, matcher: TitleMatcher) -> list[int]:
     """The candidates that prose mentions exactly, each once, in the order of first mention.
 
-    A title in quotes or bold may be of any length; elsewhere it has two words or more (or four
-    characters of a script that does not divide words), and the longest that fits counts. "Toy
-    Story" is not mentioned in "Toy Story 2", "The Man" neither in "The Man in the Iron Mask" nor
-    in "The Man Upstairs". A text that begins with a refusal mentions none.
+    A title in quotes or bold may have any length. Other titles need two words, or four characters
+    of a script that does not separate words; the longest title that fits counts. "Toy Story" is
+    not mentioned in "Toy Story 2", and "The Man" is mentioned neither in "The Man in the Iron Mask"
+    nor in "The Man Upstairs". A text that begins with a refusal mentions none.
     """
     if _REFUSAL.search(text[:_OPENING_CHARACTERS]):
         return []
     found = [
-        (match.start(), matcher.exact(match[match.lastindex or 0]))
+        (match.start(), matcher.find_exact(match[match.lastindex or 0]))
         for match in _QUOTED.finditer(text)
     ]
-    found += _unquoted(text, matcher)
-    found += _unspaced(text, matcher)
+    found += _find_unquoted(text, matcher)
+    found += _find_unspaced(text, matcher)
     return list(dict.fromkeys(index for _, index in sorted(found) if index >= 0))
 
 
-def _unquoted(text: str, matcher: TitleMatcher) -> list[tuple[int, int]]:
+def _find_unquoted(text: str, matcher: TitleMatcher) -> list[tuple[int, int]]:
     lengths: dict[str, set[int]] = {}
     for phrase in matcher.phrases:
         if 1 < len(phrase) <= _LONGEST_TITLE:
             lengths.setdefault(phrase[0], set()).add(len(phrase))
-    tokens = [(match.start(), match.end(), words_of(match[0])) for match in _TOKEN.finditer(text)]
+    tokens = [
+        (match.start(), match.end(), normalized_words(match[0])) for match in _TOKEN.finditer(text)
+    ]
     flat = [(start, end, word) for start, end, parts in tokens for word in parts]
     words = [word for _, _, word in flat]
     found: list[tuple[int, int]] = []
@@ -65,7 +67,7 @@ def _unquoted(text: str, matcher: TitleMatcher) -> list[tuple[int, int]]:
 
 
 def _goes_on(text: str, flat: list[tuple[int, int, str]], place: int) -> bool:
-    """Whether the words from `place` on belong to the title before them."""
+    """Whether the word at `place` continues the title before it."""
     if place >= len(flat):
         return False
     start, end, word = flat[place]
@@ -77,8 +79,8 @@ def _goes_on(text: str, flat: list[tuple[int, int, str]], place: int) -> bool:
     return text[start:end][0].isdigit() or text[start].isupper()
 
 
-def _unspaced(text: str, matcher: TitleMatcher) -> list[tuple[int, int]]:
-    """Titles in Chinese, Japanese, Korean or Thai, found as they stand; the longest first."""
+def _find_unspaced(text: str, matcher: TitleMatcher) -> list[tuple[int, int]]:
+    """Titles in scripts that do not separate words; where several fit, the longest counts."""
     titles = {
         words[0]: next(iter(indices))
         for words, indices in matcher.phrases.items()

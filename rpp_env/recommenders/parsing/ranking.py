@@ -1,7 +1,7 @@
-"""From the text that an LLM wrote to a ranking of the candidates: always a full permutation.
+"""Turns the text that an LLM wrote into a ranking of the candidates: always a full permutation.
 
-The reading is a chain of steps: strip the reasoning, find the section that holds the ranking, read
-it as letters, else as JSON, else as a list, else as prose, and fill up what was not recognised.
+The steps: strip the reasoning, find the section that holds the ranking, read it as letters, or as
+JSON, or as a list, or as prose, and append the candidates that were not recognised.
 """
 
 import re
@@ -13,9 +13,14 @@ import numpy as np
 
 from rpp_env.recommenders.parsing.answer_entries import EntryReader
 from rpp_env.recommenders.parsing.answer_json import json_entries
-from rpp_env.recommenders.parsing.answer_prose import mentions
-from rpp_env.recommenders.parsing.title_matching import AMBIGUOUS, NOTHING, TitleMatcher, matcher_of
-from rpp_env.recommenders.parsing.title_text import compatible
+from rpp_env.recommenders.parsing.answer_prose import find_mentions
+from rpp_env.recommenders.parsing.title_matching import (
+    AMBIGUOUS,
+    NOTHING,
+    TitleMatcher,
+    title_matcher,
+)
+from rpp_env.recommenders.parsing.title_text import normalize_nfkc
 
 MAX_CHARACTERS: Final = 20_000
 _MAX_SECTIONS: Final = 4
@@ -54,60 +59,62 @@ _LETTER_LIST: Final = re.compile(r"(?:[\s>,;|→()\[\].:*\"'=\-]|\d{1,2}[.)](?=\
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedRanking:
-    """A ranking read out of a text."""
+    """A ranking that was read from a text."""
 
     order: tuple[int, ...]  # (M,) candidates, best first: the recognised, then the others
     n_recognised: int  # different candidates found
-    n_duplicated: int  # entries that name a candidate found before
-    n_invented: int  # entries that name nothing among the candidates
+    n_duplicated: int  # entries that name a candidate again
+    n_invented: int  # entries that name no candidate
 
 
 def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> ParsedRanking:
     r"""Reads the ranking that a text states.
 
-    It never raises for any text and any candidates, and takes time about linear in the text.
+    It never raises for any text and any candidates, and its time is about linear in the text.
 
-    What counts:
+    Which part of the text counts:
 
-    - Only what follows the last closing tag of reasoning (``</think>`` and the like); of reasoning
-      that never closes, only what stands before it. A tag that is part of a title is none.
-    - At most `MAX_CHARACTERS` characters of that, and at most 1,000 entries.
-    - What follows "ranking:", "final answer:" and the like, if it names a candidate; if it names
-      one alone, it does not replace a list before it, unless that list merely repeats the
-      candidates as they were given. What follows "Explanation:" after a list does not count.
-
-    - Of numbered lines, table rows, bullets and bare lines, the first kind that names two
-      candidates; the other lines are chatter and reasons. A list that several titles share a line
-      of (``>``, arrows, semicolons, bars, commas) needs two titles, and half of the pieces.
-    - JSON and Python lists, objects with titles, ids or ranks (see `json_entries`).
+    - Only what follows the last closing mark of reasoning (``</think>`` and the like). If the
+      reasoning never closes, only what stands before it. A mark that is part of a title is not one.
+    - At most `MAX_CHARACTERS` characters of that part, and at most 1,000 entries.
+    - What follows "ranking:", "final answer:" and the like, if it names a candidate. If it names
+      only one, it does not replace a list before it, unless that list only repeats the candidates
+      in the given order. What follows "Explanation:" after a list does not count.
+    - There are numbered lines, table rows, bullets and bare lines. The first kind that names two
+      candidates counts; the other lines are chatter and reasons. A line with several titles
+      (separated by ``>``, arrows, semicolons, bars or commas) needs two titles, and half of its
+      pieces must be titles.
+    - JSON and Python lists, and objects with titles, ids or ranks (see `json_entries`).
 
     What an entry names:
 
-    - A title in any usual writing: case, accents, punctuation, width, ``&``, quotes, markup, JSON's
+    - A title in any usual spelling: case, accents, punctuation, width, ``&``, quotes, markup, JSON
       escapes, inverted articles, a missing leading article, II for 2, text in parentheses missing
-      or alone, a subtitle missing behind a main title of two words or more.
-    - A year may be missing; one that differs by more than a year from the candidate's names
+      or alone, a subtitle missing after a main title of two words or more.
+    - The year may be missing. A year that differs from the candidate's by more than one means
       another work.
-    - The exact title wins over all else, a number included; then the longest title that begins the
-      entry and has a delimiter behind it; then a near spelling: one edit per nine
-      letters, the same numbers, no rival within one more edit (see `TitleMatcher.near`).
-    - A colon with the rest of a title behind it makes another work: "Alien: Resurrection" is
-      neither "Alien" nor a near spelling of it.
-    - An entry that ends the answer within a word is the only title that begins so.
-    - A number without a title is a 1-based candidate number; 0 and numbers beyond M are invented.
-    - Markers in order, "1. 2. 3.", without anything behind them, are a list that was not written.
+    - The exact title comes before everything else, also before a number. Then comes the longest
+      title that begins the entry and is followed by a delimiter. Then comes a near spelling: one
+      edit per nine letters, the same numbers, no rival within one more edit (see
+      `TitleMatcher.find_near`).
+    - A colon followed by the rest of a title means another work: "Alien: Resurrection" is neither
+      "Alien" nor a near spelling of it.
+    - An entry that ends the answer within a word names the only title that begins so.
+    - A number without a title is a 1-based candidate number. 0 and numbers above M are invented.
+    - Markers in order, "1. 2. 3.", without anything after them, are a list that was not written.
     - All numbers from 1 to M, each once and nothing else, are candidate numbers, even if some
       titles are numbers too.
-    - A letter is a candidate's if the whole section consists of letters and no title is one.
-    - What fits two candidates equally (the same title twice, "Sabrina" of 1954 and of 1995) is no
-      match, and neither invented; numbers and letters can still tell these apart.
-    - In prose, without a list, titles in quotes or bold, and others of two words or more, in the
-      order of first mention; not in a refusal. Prose has no entries, so nothing is invented in it.
+    - A letter names a candidate if the whole section consists of letters and no title is one.
+    - What fits two candidates equally (the same title twice, "Sabrina" of 1954 and of 1995) names
+      neither and is not invented. Numbers and letters can still tell these apart.
+    - In prose without a list: titles in quotes or bold, and other titles of two words or more, in
+      the order of first mention, unless the prose is a refusal. Prose has no entries, so nothing is
+      invented in it.
 
     Args:
-        text: What the LLM wrote. Where the answer's beginning was given to it, that and the rest.
-        candidates: Titles as they were shown, in slot order.
-        seed: Seed of the order of what was not recognised.
+        text: What the LLM wrote, including the beginning of the answer if the prompt gave one.
+        candidates: Titles as the prompt showed them, in slot order.
+        seed: Seed of the order of the candidates that were not recognised.
 
     Returns:
         A permutation of 0..M-1, and counts.
@@ -115,44 +122,44 @@ def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> Par
     Raises:
         RppError: rapidfuzz is not installed.
     """
-    matcher = matcher_of(candidates)
-    answer = _cleaned(text, candidates)
+    matcher = title_matcher(candidates)
+    answer = _clean(text, candidates)
     found = _best_reading(answer, matcher)
     named = [index for index in found if index >= 0]
     recognised = list(dict.fromkeys(named))
     return ParsedRanking(
-        order=_filled(recognised, len(candidates), seed),
+        order=_append_unrecognised(recognised, len(candidates), seed),
         n_recognised=len(recognised),
         n_duplicated=len(named) - len(recognised),
         n_invented=found.count(NOTHING),
     )
 
 
-def _filled(recognised: list[int], num_candidates: int, seed: int) -> tuple[int, ...]:
-    """The recognised, then the others in an order drawn from the seed."""
+def _append_unrecognised(recognised: list[int], num_candidates: int, seed: int) -> tuple[int, ...]:
+    """The recognised candidates, then the others in an order drawn from the seed."""
     found = set(recognised)
     others = [index for index in range(num_candidates) if index not in found]
     shuffled = np.random.default_rng(seed % 2**64).permutation(len(others))
     return (*recognised, *(others[place] for place in shuffled))
 
 
-def _cleaned(text: str, candidates: Sequence[str]) -> str:
-    """The answer proper, in one form of characters and line breaks, without markup."""
+def _clean(text: str, candidates: Sequence[str]) -> str:
+    """The answer without reasoning and markup, with normalized characters and line breaks."""
     titles = "\n".join(candidates).casefold()
-    answer = _without_reasoning(text, titles)[:MAX_CHARACTERS]
+    answer = _strip_reasoning(text, titles)[:MAX_CHARACTERS]
     if not answer.isascii():
-        answer = compatible(_INVISIBLE.sub("", answer.translate(_CIRCLED)))
+        answer = normalize_nfkc(_INVISIBLE.sub("", answer.translate(_CIRCLED)))
     answer = _LINE_BREAK.sub("\n", answer[:MAX_CHARACTERS])
     if "<" not in titles:
         answer = _TAG_ITEM.sub("\n- ", _TAG_BREAK.sub("\n", answer))
         answer = _TAG.sub(lambda tag: tag[0].lower() if "answer" in tag[0].lower() else "", answer)
     answer = answer.replace("</answer>", "\n")
     answer = _EMPTY_LINES.sub("\n", _BLANKS.sub(" " * 8, answer))
-    return _with_titles_on_one_line(answer, candidates)
+    return _join_broken_titles(answer, candidates)
 
 
-def _without_reasoning(text: str, titles: str) -> str:
-    """What follows the reasoning; a tag within a title counts only at the beginning of a line."""
+def _strip_reasoning(text: str, titles: str) -> str:
+    """What follows the reasoning. A tag that occurs in a title counts only at a line's start."""
 
     def is_tag(tag: re.Match[str]) -> bool:
         line = text[:0] if tag.start() == 0 else text[max(0, tag.start() - 1)]
@@ -168,10 +175,10 @@ def _without_reasoning(text: str, titles: str) -> str:
     return text
 
 
-def _with_titles_on_one_line(text: str, candidates: Sequence[str]) -> str:
-    """Joins the lines of titles that hold line breaks, where the text repeats them so."""
+def _join_broken_titles(text: str, candidates: Sequence[str]) -> str:
+    """Joins the lines of titles that hold line breaks."""
     for title in candidates:
-        parts = compatible(title[:MAX_CHARACTERS]).split()
+        parts = normalize_nfkc(title[:MAX_CHARACTERS]).split()
         broken = len(title.strip().splitlines()) > 1
         if broken and len(parts) > 1 and parts[0] in text:
             pattern = r"\s+".join(re.escape(part) for part in parts)
@@ -180,21 +187,21 @@ def _with_titles_on_one_line(text: str, candidates: Sequence[str]) -> str:
 
 
 def _best_reading(answer: str, matcher: TitleMatcher) -> list[int]:
-    """The last section that names candidates, else the whole."""
+    """Reads the last section that names candidates; if there is none, the whole answer."""
     reader = EntryReader(matcher)
     for before, section in _sections(answer, reader):
         found = _read(section, reader, matcher)
-        if len(_different(found)) > 1:
+        if len(_unique_candidates(found)) > 1:
             return found
-        if _different(found):
-            earlier = _different(_read(before, reader, matcher))
+        if _unique_candidates(found):
+            earlier = _unique_candidates(_read(before, reader, matcher))
             if len(earlier) < 2 or earlier == sorted(earlier):
                 return found
     return _read(answer, reader, matcher)
 
 
 def _sections(answer: str, reader: EntryReader) -> Iterator[tuple[str, str]]:
-    """What stands before and behind a phrase that announces a ranking, the last one first."""
+    """(text before, text after) each phrase that announces a ranking, the last phrase first."""
     phrases = [
         phrase
         for phrase in _RANKING_FOLLOWS.finditer(answer)
@@ -211,11 +218,11 @@ def _line_at(text: str, position: int) -> str:
 
 
 def _read(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]:
-    """What a section's entries name: of a list that reasons follow, the list alone."""
+    """Reads the entries of a section. If reasons follow a list, only the list is read."""
     reasons = _REASONS_FOLLOW.search(section)
     if reasons and not reader.is_title(reasons[0]):
         found = _read_one(section[: reasons.start()], reader, matcher)
-        if len(_different(found)) > 1:
+        if len(_unique_candidates(found)) > 1:
             return found
     return _read_one(section, reader, matcher)
 
@@ -223,37 +230,37 @@ def _read(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]
 def _read_one(section: str, reader: EntryReader, matcher: TitleMatcher) -> list[int]:
     if _is_empty_list(section):
         return []
-    marks = _letters(section, matcher) or _all_numbers(section, matcher)
+    marks = _read_letters(section, matcher) or _read_all_numbers(section, matcher)
     if marks:
         return marks
     found = _read_json(section, reader, matcher)
-    if _different(found):
+    if _unique_candidates(found):
         return found
     entries, is_list = reader.read(section)
-    if _different(entries) or is_list:
+    if _unique_candidates(entries) or is_list:
         return entries
-    return mentions(section, matcher) or found
+    return find_mentions(section, matcher) or found
 
 
-def _letters(section: str, matcher: TitleMatcher) -> list[int]:
-    """What letters name, if the section consists of them and none of them is a title."""
+def _read_letters(section: str, matcher: TitleMatcher) -> list[int]:
+    """Reads letters, if the section consists of letters and none of them is a title."""
     letters = [part for part in _LETTER_LIST.split(section.strip()) if part]
     single = all(len(part) == 1 and "A" <= part <= "Z" for part in letters)
-    if not single or any(matcher.exact(letter) != NOTHING for letter in set(letters)):
+    if not single or any(matcher.find_exact(letter) != NOTHING for letter in set(letters)):
         return []
-    return [matcher.number(ord(letter) - ord("A") + 1) for letter in letters]
+    return [matcher.candidate_with_number(ord(letter) - ord("A") + 1) for letter in letters]
 
 
 def _is_empty_list(section: str) -> bool:
-    """Whether there are only the markers 1., 2., ... of a list whose entries were never written."""
+    """Whether the section has only the markers 1., 2., ... of a list without entries."""
     parts = section.split()
     return len(parts) > 1 and all(
         part in (f"{place}.", f"{place})") for place, part in enumerate(parts, start=1)
     )
 
 
-def _all_numbers(section: str, matcher: TitleMatcher) -> list[int]:
-    """What numbers name, if the section consists of each candidate's number once."""
+def _read_all_numbers(section: str, matcher: TitleMatcher) -> list[int]:
+    """Reads numbers, if the section consists of each candidate's number once."""
     parts = [part for part in _NUMBER_LIST.split(section) if part]
     size = len(matcher.candidates)
     if size < 2 or len(parts) != size or not all(part.isdecimal() for part in parts):
@@ -274,16 +281,20 @@ def _read_json(section: str, reader: EntryReader, matcher: TitleMatcher) -> list
     values = json_entries("\n".join(kept))[:1_000]
     for place, value in enumerate(values):
         if isinstance(value, int):
-            found.append(matcher.number(value))
+            found.append(matcher.candidate_with_number(value))
             continue
         last = place == len(values) - 1
-        several = reader.several(value, last=last) if matcher.exact(value) == NOTHING else None
-        if several is None and "\\n" in value and matcher.exact(value) == NOTHING:
+        several = (
+            reader.pieces.read_several(value, last=last)
+            if matcher.find_exact(value) == NOTHING
+            else None
+        )
+        if several is None and "\\n" in value and matcher.find_exact(value) == NOTHING:
             several = reader.read(value.replace("\\n", "\n"))[0]
-        found += several or reader.piece(value, last=last)
+        found += several or reader.pieces.read_piece(value, last=last)
     return found
 
 
-def _different(found: Sequence[int]) -> list[int]:
+def _unique_candidates(found: Sequence[int]) -> list[int]:
     """The candidates found, in the order of first mention."""
     return list(dict.fromkeys(index for index in found if index not in (NOTHING, AMBIGUOUS)))

@@ -1,6 +1,6 @@
-"""Which candidate a piece of text names: exactly, with an explanation behind it, or nearly.
+"""Finds the candidate that a piece of text names: exactly, before an explanation, or nearly.
 
-This module knows nothing of lists; it is given one piece and answers with a candidate's index.
+This module knows nothing of lists: it takes one piece of text and returns a candidate's index.
 """
 
 import re
@@ -11,15 +11,15 @@ from typing import Final, TypeVar
 
 from rpp_env.errors import RppError
 from rpp_env.recommenders.parsing.title_text import (
-    article_first,
     looks_like_subtitle,
-    loose,
+    loosen,
+    move_article_first,
+    normalized_words,
     raw_key,
+    resolve_escapes,
     split_bare_year,
+    split_title,
     split_year,
-    take_apart,
-    unescaped,
-    words_of,
 )
 
 NOTHING: Final = -1
@@ -56,9 +56,9 @@ def _matcher(candidates: tuple[str, ...]) -> "TitleMatcher":
     return TitleMatcher(candidates)
 
 
-def matcher_of(candidates: Sequence[str]) -> "TitleMatcher":
-    """A matcher of these candidates; the index of the latest 64 lists is kept."""
-    return _matcher(tuple(candidates)).fresh()
+def title_matcher(candidates: Sequence[str]) -> "TitleMatcher":
+    """A matcher for these candidates. The indices of the latest 64 candidate lists are kept."""
+    return _matcher(tuple(candidates)).with_empty_cache()
 
 
 class TitleMatcher:
@@ -72,18 +72,24 @@ class TitleMatcher:
 
     def __init__(self, candidates: Sequence[str]) -> None:
         self.candidates = tuple(candidates)
-        titles = [take_apart(title) for title in self.candidates]
+        titles = [split_title(title) for title in self.candidates]
         self._years = [title.year for title in titles]
         names = [(title.name, split_year(title.full)[0], *title.others) for title in titles]
         self._raw = _index((raw_key(title), i) for i, title in enumerate(self.candidates))
         self._full = _index(
-            (words_of(text), i)
+            (normalized_words(text), i)
             for i, title in enumerate(titles)
-            for text in (title.full, article_first(title.full))
+            for text in (title.full, move_article_first(title.full))
         )
-        named = [(words_of(name), i) for i, group in enumerate(names) for name in group[:2]]
-        loosened = [(loose(words_of(name)), i) for i, group in enumerate(names) for name in group]
-        mains = ((loose(words_of(title.main)), i) for i, title in enumerate(titles) if title.main)
+        named = [(normalized_words(name), i) for i, group in enumerate(names) for name in group[:2]]
+        loosened = [
+            (loosen(normalized_words(name)), i) for i, group in enumerate(names) for name in group
+        ]
+        mains = (
+            (loosen(normalized_words(title.main)), i)
+            for i, title in enumerate(titles)
+            if title.main
+        )
         self._levels = (
             _index(named),
             _index(loosened),
@@ -92,59 +98,59 @@ class TitleMatcher:
         )
         self.phrases = _index((words, i) for words, i in (*named, *loosened))
         self._near_keys = [(" ".join(words), i) for words, i in dict.fromkeys(loosened)]
-        self._pairs_left = MAX_NEAR_PAIRS
+        self._comparisons_left = MAX_NEAR_PAIRS
         self._known: dict[tuple[str, int | None], int] = {}
 
-    def fresh(self) -> "TitleMatcher":
-        """The same index with nothing looked up yet, so that answers do not affect each other."""
+    def with_empty_cache(self) -> "TitleMatcher":
+        """The same index without remembered look-ups, so that one answer cannot affect the next."""
         other = copy(self)
-        other._pairs_left = MAX_NEAR_PAIRS
+        other._comparisons_left = MAX_NEAR_PAIRS
         other._known = {}
         return other
 
     def __len__(self) -> int:
         return len(self.candidates)
 
-    def number(self, number: int) -> int:
-        """The candidate of this 1-based number."""
+    def candidate_with_number(self, number: int) -> int:
+        """The candidate with this 1-based number."""
         return number - 1 if 1 <= number <= len(self) else NOTHING
 
-    def exact(self, text: str, *, year: int | None = None) -> int:
-        """The candidate that the whole text names, in any usual way of writing its title."""
+    def find_exact(self, text: str, *, year: int | None = None) -> int:
+        """The candidate whose title is the whole text, in any usual spelling."""
         key = (text, year)
         if key not in self._known:
-            found = self._exact(text[:_MAX_PIECE], year)
+            found = self._find_exact(text[:_MAX_PIECE], year)
             if found == NOTHING and "\\" in text:
-                found = self._exact(unescaped(text[:_MAX_PIECE]), year)
+                found = self._find_exact(resolve_escapes(text[:_MAX_PIECE]), year)
             self._known[key] = found
         return self._known[key]
 
-    def _exact(self, text: str, year: int | None) -> int:
-        words = words_of(text)
+    def _find_exact(self, text: str, year: int | None) -> int:
+        words = normalized_words(text)
         if not words:
-            return self._one(self._raw.get(raw_key(text.strip(" \"'“”")), ()), None)
-        found = self._one(self._full.get(words, ()), year)
+            return self._only_fitting(self._raw.get(raw_key(text.strip(" \"'“”")), ()), None)
+        found = self._only_fitting(self._full.get(words, ()), year)
         if found != NOTHING:
             return found
         name, own_year = split_year(text.strip(_OPENING + _CLOSING))
-        found = self._by_name(name, year or own_year)
+        found = self._find_by_name(name, year or own_year)
         if found == NOTHING and year is None and own_year is None:
             name, bare_year = split_bare_year(name)
-            found = self._by_name(name, bare_year) if bare_year else NOTHING
+            found = self._find_by_name(name, bare_year) if bare_year else NOTHING
         return found
 
-    def _by_name(self, name: str, year: int | None) -> int:
-        words = words_of(article_first(name.strip(_OPENING + _CLOSING)))
-        loosened = loose(words)
+    def _find_by_name(self, name: str, year: int | None) -> int:
+        words = normalized_words(move_article_first(name.strip(_OPENING + _CLOSING)))
+        loosened = loosen(words)
         keys = (words, loosened, ("".join(loosened),), loosened)
         for level, key in zip(self._levels, keys, strict=True):
-            found = self._one(level.get(key, ()), year)
+            found = self._only_fitting(level.get(key, ()), year)
             if found != NOTHING:
                 return found
         return NOTHING
 
-    def _one(self, indices: Iterable[int], year: int | None) -> int:
-        """The one candidate left when those of other years are out."""
+    def _only_fitting(self, indices: Iterable[int], year: int | None) -> int:
+        """The only candidate that fits the year; `NOTHING` or `AMBIGUOUS` if there is not one."""
         left = list(indices)
         if year is not None:
             left = [i for i in left if self._fits_year(i, year)]
@@ -157,19 +163,19 @@ class TitleMatcher:
         own = self._years[index]
         return own is None or abs(own - year) <= YEAR_TOLERANCE
 
-    def begins(self, text: str, *, in_list: bool = True) -> int:
-        """The candidate whose title begins the text, a delimiter and an explanation behind it.
+    def find_beginning(self, text: str, *, in_list: bool = True) -> int:
+        """The candidate whose title begins the text, followed by a delimiter and an explanation.
 
-        The longest such title counts. A colon delimits nothing where the rest of a title seems to
-        follow ("Alien: Resurrection" is not "Alien"); outside a list a title of one word needs more
-        than a comma, a full stop or a verb behind it.
+        The longest such title counts. A colon is not a delimiter if the rest of a title seems to
+        follow it ("Alien: Resurrection" is not "Alien"). Outside a list, a comma, a full stop or a
+        verb is not enough after a title of one word.
         """
         text = text[:_MAX_PIECE].lstrip(_OPENING)
-        delimiters = _first(_DELIMITER.finditer(text), _MAX_DELIMITERS)
+        delimiters = _take_first(_DELIMITER.finditer(text), _MAX_DELIMITERS)
         for delimiter in reversed(delimiters):
             head, rest = text[: delimiter.start()], text[delimiter.start() :]
             dated = _YEAR_BEHIND.match(rest)
-            found = self.exact(head, year=int(dated[1])) if dated else self.exact(head)
+            found = self.find_exact(head, year=int(dated[1])) if dated else self.find_exact(head)
             if found != NOTHING and (
                 dated or self._delimits(delimiter, head, rest, in_list=in_list)
             ):
@@ -178,7 +184,7 @@ class TitleMatcher:
 
     def _delimits(self, delimiter: re.Match[str], head: str, rest: str, *, in_list: bool) -> bool:
         sign = delimiter[0].strip()
-        words = words_of(head)
+        words = normalized_words(head)
         if sign == ":":
             return not looks_like_subtitle(rest[1:])
         if sign == "" and len(words) == 1:
@@ -187,14 +193,14 @@ class TitleMatcher:
             return in_list
         return True
 
-    def near(self, text: str) -> int:
-        """The candidate of nearly this spelling.
+    def find_near(self, text: str) -> int:
+        """The candidate with nearly this spelling.
 
-        Optimal string alignment (letters added, left out, replaced, or two neighbours swapped)
-        takes at most one edit for each `LETTERS_PER_EDIT` letters of the longer text, and more
-        than `NEAR_MARGIN` edits fewer than for any other candidate. The text has at most
-        `LONGEST_NEAR` letters, and both have the same numbers ("Alien 3" is not near "Alien 2").
-        After `MAX_NEAR_PAIRS` comparisons nothing is near any more.
+        The distance is optimal string alignment: letters added, left out or replaced, or two
+        neighbours swapped. One edit is allowed per `LETTERS_PER_EDIT` letters of the longer text.
+        Every other candidate must need at least `NEAR_MARGIN` + 1 more edits. The text has at most
+        `LONGEST_NEAR` letters, and both hold the same numbers ("Alien 3" is not near "Alien 2").
+        After `MAX_NEAR_PAIRS` comparisons in one answer the method returns `NOTHING`.
         """
         text = text[:_MAX_PIECE].lstrip(_OPENING)
         name, year = split_year(text.rstrip(_CLOSING))
@@ -209,13 +215,13 @@ class TitleMatcher:
         return self._near(head, int(dated[1]) if dated else None)
 
     def _near(self, name: str, year: int | None) -> int:
-        if len(name) > 2 * LONGEST_NEAR or self._pairs_left < len(self._near_keys):
+        if len(name) > 2 * LONGEST_NEAR or self._comparisons_left < len(self._near_keys):
             return NOTHING
-        words = loose(words_of(article_first(name)))
+        words = loosen(normalized_words(move_article_first(name)))
         query = " ".join(words)
         if not LETTERS_PER_EDIT - 1 <= len(query) <= LONGEST_NEAR:
             return NOTHING
-        self._pairs_left -= len(self._near_keys)
+        self._comparisons_left -= len(self._near_keys)
         keys = [key for key, _ in self._near_keys]
         edits: dict[int, int] = {}
         allowed: dict[int, int] = {}
@@ -231,14 +237,14 @@ class TitleMatcher:
         rivalled = len(ranked) > 1 and edits[ranked[1]] - edits[ranked[0]] <= NEAR_MARGIN
         return AMBIGUOUS if rivalled else ranked[0]
 
-    def cut(self, text: str) -> int:
+    def find_cut(self, text: str) -> int:
         """The only candidate whose title begins with this text, which ends within a word.
 
-        At least eight letters are there (six if these are two words) and two are missing; a text
-        that ends with a word such as "the" or "of" has been cut, too. "Toy Story" is not the
-        beginning of "Toy Story 2".
+        The text has at least eight letters (six if it has two words), and at least two letters of
+        the title are missing. A text that ends with a word such as "the" or "of" counts as cut,
+        too. "Toy Story" is not the beginning of "Toy Story 2".
         """
-        words = loose(words_of(text[:_MAX_PIECE]))
+        words = loosen(normalized_words(text[:_MAX_PIECE]))
         prefix = " ".join(words)
         if len(prefix) < (_SHORTEST_CUT if len(words) == 1 else _SHORTEST_CUT_WORDS):
             return NOTHING
@@ -250,7 +256,7 @@ class TitleMatcher:
             and len(key) - len(prefix) > 1
             and (open_ended or key[len(prefix)] != " ")
         }
-        return self._one(sorted(fits), None)
+        return self._only_fitting(sorted(fits), None)
 
 
 def _numbers(text: str) -> tuple[str, ...]:
@@ -258,7 +264,7 @@ def _numbers(text: str) -> tuple[str, ...]:
 
 
 def _nearest(query: str, keys: list[str]) -> list[tuple[int, int]]:
-    """Edits and places of the keys that are near enough to matter, the nearest first."""
+    """(edits, place) of each key that is near enough to matter, the nearest first."""
     try:
         from rapidfuzz.distance import OSA
     except ImportError as error:
@@ -275,7 +281,7 @@ def _has_letter(words: tuple[str, ...]) -> bool:
 
 
 def _index(pairs: Iterable[tuple[_Key, int]]) -> dict[_Key, dict[int, None]]:
-    """For each key that is not empty, the candidates of this key, in order."""
+    """The candidates of each non-empty key, in order."""
     found: dict[_Key, dict[int, None]] = {}
     for key, index in pairs:
         if key:
@@ -283,7 +289,7 @@ def _index(pairs: Iterable[tuple[_Key, int]]) -> dict[_Key, dict[int, None]]:
     return found
 
 
-def _first(matches: Iterable[re.Match[str]], limit: int) -> list[re.Match[str]]:
+def _take_first(matches: Iterable[re.Match[str]], limit: int) -> list[re.Match[str]]:
     taken: list[re.Match[str]] = []
     for match in matches:
         taken.append(match)

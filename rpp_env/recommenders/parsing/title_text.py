@@ -1,6 +1,6 @@
-"""Titles as people and LLMs write them: years, inverted articles, accents, numerals, other names.
+"""Brings titles into a form in which they can be compared: years, articles, accents, numerals.
 
-This module knows nothing of candidates and answers; it turns one text into what can be compared.
+This module knows nothing of candidates and answers; it works on one text.
 """
 
 import re
@@ -35,49 +35,49 @@ _SHORTEST_ALIAS: Final = 4
 
 
 class Title(NamedTuple):
-    """One title taken apart."""
+    """The parts of one title."""
 
     full: str
-    name: str  # without the year, the article in front
+    name: str  # without the year, the article first
     year: int | None
-    others: tuple[str, ...]  # without parentheses, and what is in them
+    others: tuple[str, ...]  # the name without its parentheses, and what they hold
     main: str  # before the subtitle; empty if there is none
 
 
-def words_of(text: str) -> tuple[str, ...]:
+def normalized_words(text: str) -> tuple[str, ...]:
     """The words of a text in the form in which texts are compared.
 
-    NFKC, case folded, diacritics of Latin, Greek, Cyrillic and Arabic dropped (those that make
-    another letter in Japanese or Hindi stay), ``&`` read as "and", apostrophes within words
-    dropped; whatever else is no letter or digit divides words.
+    The text is normalized (NFKC) and case folded. Diacritics of Latin, Greek, Cyrillic and Arabic
+    letters are removed; those that make another letter in Japanese or Hindi stay. ``&`` is read as
+    "and". Apostrophes within words are removed. All other signs separate words.
     """
     text = text.casefold()
     if not text.isascii():
-        text = unicodedata.normalize("NFD", compatible(text).casefold())
+        text = unicodedata.normalize("NFD", normalize_nfkc(text).casefold())
         text = unicodedata.normalize("NFC", _MARKS.sub("", text)).translate(_LETTERS)
     text = _APOSTROPHE.sub("", text).replace("&", " and ")
     return tuple(_WORD.findall(text))
 
 
-def compatible(text: str) -> str:
-    """NFKC, but "8½" becomes 8 1/2 instead of 81/2."""
+def normalize_nfkc(text: str) -> str:
+    """Normalizes to NFKC, except that "8½" becomes 8 1/2 instead of 81/2."""
     return unicodedata.normalize("NFKC", _FRACTION.sub(r" \1", text))
 
 
-def loose(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words without a leading English article, Roman numerals II to IX written in digits."""
+def loosen(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Removes a leading English article, and writes Roman numerals II to IX in digits."""
     if len(words) > 1 and words[0] in _ENGLISH_ARTICLES:
         words = words[1:]
     return words[:1] + tuple(_ROMAN.get(word, word) for word in words[1:])
 
 
 def raw_key(text: str) -> str:
-    """Case folded, white space collapsed: tells apart titles that have no word, such as "!!!"."""
-    return " ".join(compatible(text).casefold().split())
+    """Folds case and collapses white space, to compare titles without words, such as "!!!"."""
+    return " ".join(normalize_nfkc(text).casefold().split())
 
 
 def split_year(text: str) -> tuple[str, int | None]:
-    """Takes "(1995)" or "[1995]" off the end; None where there is no year."""
+    """Splits "(1995)" or "[1995]" from the end; the year is None if there is none."""
     bare = text.rstrip()
     bracketed = bare[-6:-5] in ("(", "[") and bare[-1:] in (")", "]")
     if bracketed and bare[-5:-1].isdecimal():
@@ -86,7 +86,7 @@ def split_year(text: str) -> tuple[str, int | None]:
 
 
 def split_bare_year(text: str) -> tuple[str, int | None]:
-    """Takes a year without brackets (1900 to 2099, after a space) off the end."""
+    """Splits a year without brackets (1900 to 2099, after a space) from the end."""
     bare = text.rstrip(" .")
     digits = bare[-4:]
     named = len(bare) > 5 and bare[-5] == " " and digits.isdecimal()
@@ -95,8 +95,8 @@ def split_bare_year(text: str) -> tuple[str, int | None]:
     return text, None
 
 
-def article_first(name: str) -> str:
-    """Puts an inverted article in front: "Matrix, The" becomes "The Matrix"."""
+def move_article_first(name: str) -> str:
+    """Moves an inverted article to the front: "Matrix, The" becomes "The Matrix"."""
     head, comma, tail = name.rpartition(", ")
     if comma and tail.strip().casefold().replace("\u2019", "'") in _ARTICLES:
         return f"{tail.strip()} {head}"
@@ -106,31 +106,31 @@ def article_first(name: str) -> str:
     return name
 
 
-def take_apart(text: str) -> Title:
-    """Takes a candidate's title apart."""
+def split_title(text: str) -> Title:
+    """Splits a candidate's title into its parts."""
     without_year, year = split_year(text)
     others: list[str] = []
     rest = without_year
     while (match := _PARENTHESIS.search(rest[-300:])) is not None:
         rest = rest[: len(rest) - len(match[0])].rstrip()
         alias = _ALIAS_LABEL.sub("", match[1])
-        if len("".join(words_of(alias))) >= _SHORTEST_ALIAS:
-            others.append(article_first(alias))
-        others.append(article_first(rest))
+        if len("".join(normalized_words(alias))) >= _SHORTEST_ALIAS:
+            others.append(move_article_first(alias))
+        others.append(move_article_first(rest))
         if len(others) > 8:
             break
-    parts = _SUBTITLE.split(article_first(rest), maxsplit=1)
-    main = parts[0] if len(parts) > 1 and len(words_of(parts[0])) > 1 else ""
+    parts = _SUBTITLE.split(move_article_first(rest), maxsplit=1)
+    main = parts[0] if len(parts) > 1 and len(normalized_words(parts[0])) > 1 else ""
     return Title(
         full=text,
-        name=article_first(without_year),
+        name=move_article_first(without_year),
         year=year,
         others=tuple(name for name in others if name),
         main=main,
     )
 
 
-def unescaped(text: str) -> str:
+def resolve_escapes(text: str) -> str:
     r"""Resolves JSON's escapes: ``\"`` becomes a quote, ``\n`` a line break."""
     if "\\" not in text:
         return text
@@ -144,10 +144,11 @@ def unescaped(text: str) -> str:
 
 
 def looks_like_subtitle(text: str) -> bool:
-    """Whether what follows a colon is written like the rest of a title.
+    """Whether the text after a colon is written like the rest of a title.
 
-    At most eight words, each but the short ones capitalised, no commas and no number alone:
-    "Resurrection" is one, "because you liked Heat", "Crime, Drama" and "9/10" are not.
+    It has at most eight words, all but the short ones capitalised, and no comma, and does not begin
+    with a number. "Resurrection" is a subtitle; "because you liked Heat", "Crime, Drama" and "9/10"
+    are not.
     """
     first_line = split_year(text.strip().split("\n", 1)[0])[0]
     if first_line[:1] in "*_\"”'`" or "," in first_line:

@@ -1,5 +1,5 @@
 # make train: install, train on the recording, evaluate there and with the LLM.
-# make test: install, run the tests.
+# make test: install, run the tests in one process per core.
 # make test-slow: the tests that take minutes: fuzzing, processes killed at random, faults.
 # make test-vllm: rank with vLLM, in this process and behind its server, in an environment of its own.
 # make test-libraries: train with every other library, each installed in an environment of its own.
@@ -22,7 +22,7 @@ train: .venv/installed
 
 test: .venv/installed
 	$(BIN)/rpp fetch --all
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .

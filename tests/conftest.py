@@ -1,13 +1,21 @@
-"""What tests of several rooms are given."""
+"""One thread per process, and the fixtures of several rooms."""
 
+import os
 from contextlib import ExitStack
 
 import pytest
-from openai_server import OpenAIServer
+
+# By default NumPy and torch start one thread per core in every process. Test workers and the
+# subprocesses of tests, which inherit these variables, would share the cores with all of them.
+# The variables are read when NumPy and torch are imported: nothing above this line imports them.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
 
 
 @pytest.fixture
 def serve():
     """Starts an `OpenAIServer` with the options given; it is stopped after the test."""
+    from openai_server import OpenAIServer  # imports NumPy
+
     with ExitStack() as servers:
         yield lambda **options: servers.enter_context(OpenAIServer(**options))

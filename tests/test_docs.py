@@ -8,7 +8,6 @@ of Python is what it prints. A comment before a block, `<!-- live: reason -->` o
 import importlib
 import importlib.util
 import inspect
-import os
 import re
 import subprocess
 import sys
@@ -95,7 +94,6 @@ def run_page(page, folder, *, live):
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # small networks are slower with more
         capture_output=True,
         text=True,
         timeout=300,

@@ -9,7 +9,6 @@ import functools
 
 import numpy as np
 import pytest
-import torch
 
 from rpp_agents import AGENTS, AgentSpec, collect, make_agent
 from rpp_agents.rollouts.play import play
@@ -33,14 +32,6 @@ SETTINGS = {
 }
 DOES_NOT_LEARN = {"random", "affinity"}
 MARGIN_OVER_RANDOM = 0.08
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache

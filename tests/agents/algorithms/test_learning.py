@@ -1,8 +1,6 @@
 """Agents learn where the answer is known, and in an environment that no one here wrote."""
 
 import numpy as np
-import pytest
-import torch
 from mpe2 import simple_spread_v3
 
 from rpp_agents import AgentSpec, collect, make_agent
@@ -10,15 +8,6 @@ from rpp_agents.rollouts.play import play
 from rpp_agents.rollouts.stacked_envs import StackedParallelEnv
 from rpp_env import RPPVectorParallelEnv, toy_mdp
 from rpp_env.rewards import ndcg_of_ranks
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 
 # Where the reward tells the whole truth, exploring much and learning slowly gains nothing.
 DECISIVE = {"ent_coef": 0.01, "update_epochs": 4, "hidden": 64}

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from rpp_agents.algorithms.a2c import A2CAgent
 from rpp_agents.cli.main import with_absolute_paths
@@ -16,14 +15,6 @@ from rpp_env import recorded_mdp, toy_mdp
 from rpp_env.errors import RecordingError, RunError
 from rpp_env.recordings import record
 from rpp_env.rewards import ndcg_at_k
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def save_toy(path, **toy):

@@ -46,6 +46,10 @@ class CacheError(RppError):
     """The store of rankings cannot be used, or what is in it is damaged."""
 
 
+class RankingError(RppError, ValueError):
+    """A recommender returned something other than one permutation of the candidates per prompt."""
+
+
 class RecordingError(RppError, ValueError):
     """A recording is damaged, incomplete, or does not fit what it is used with."""
 

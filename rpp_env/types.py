@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from rpp_env.errors import RankingError
+
 IntArray = NDArray[np.integer[Any]]
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
@@ -121,11 +123,68 @@ class PromptBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingBatch:
-    """Rankings that came back, one a row, each a full permutation of the candidate slots."""
+    """One ranking per prompt, each a permutation of the candidate slots.
+
+    Every batch that exists is valid: it is checked once, when it is made. `select` takes rows of a
+    checked batch without checking them again, so that a table costs a check when it is loaded and
+    none per step.
+
+    Raises:
+        RankingError: An array has the wrong type, shape or range, or a row of `rankings` is not a
+            permutation.
+    """
 
     rankings: IntArray  # (B, M) candidate slots, best first
     scores: FloatArray  # (B, M) score of each slot, NaN where the strategy has none
     num_recognised: IntArray  # (B,) candidates that the LLM really ranked, 0..M
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.rankings)
+        if len(shape) != 2:
+            raise RankingError(f"rankings has shape {shape}; it must be (B, M)")
+        for name, kind, expected in (
+            ("rankings", np.integer, shape),
+            ("scores", np.floating, shape),
+            ("num_recognised", np.integer, shape[:1]),
+        ):
+            array = getattr(self, name)
+            if not isinstance(array, np.ndarray):
+                raise RankingError(f"{name} must be a NumPy array, not {type(array).__name__}")
+            if not np.issubdtype(array.dtype, kind):
+                raise RankingError(f"{name} has dtype {array.dtype}; it must be {kind.__name__}")
+            if array.shape != expected:
+                raise RankingError(
+                    f"{name} has shape {array.shape}; beside rankings of shape {shape} it must "
+                    f"have shape {expected}"
+                )
+        num_candidates = shape[1]
+        not_permutations = (np.sort(self.rankings, axis=1) != np.arange(num_candidates)).any(axis=1)
+        if not_permutations.any():
+            row = int(not_permutations.argmax())
+            raise RankingError(
+                f"rankings[{row}]={self.rankings[row]!r:.200} is not a permutation of the "
+                f"{num_candidates} candidate slots, 0 to {num_candidates - 1}"
+            )
+        outside = (self.num_recognised < 0) | (self.num_recognised > num_candidates)
+        if outside.any():
+            row = int(outside.argmax())
+            raise RankingError(
+                f"num_recognised[{row}]={self.num_recognised[row]} must be from 0 to "
+                f"{num_candidates}, the number of candidates"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rankings)
+
+    def select(self, rows: IntArray) -> "RankingBatch":
+        """Returns the rankings of these rows, in this order; they are not checked again."""
+        selected = object.__new__(RankingBatch)  # skips __post_init__
+        selected.__dict__.update(
+            rankings=self.rankings.take(rows, axis=0),
+            scores=self.scores.take(rows, axis=0),
+            num_recognised=self.num_recognised.take(rows),
+        )
+        return selected
 
 
 @dataclass(frozen=True, kw_only=True)

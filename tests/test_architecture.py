@@ -18,8 +18,8 @@ MAX_FILES = 15  # of a folder, __init__.py included
 # A new room is entered below all that import it.
 BOTTOM = {"types", "errors", "locks", "option_checks"}
 ENV_ROOMS = {
-    "types": set(),
     "errors": set(),
+    "types": {"errors"},
     "locks": set(),
     "option_checks": set(),
     "assets": {"errors"},

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from rpp_env.errors import RppError
+from rpp_env.errors import RankingError
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.prompts.catalog import PromptCatalog
 from rpp_env.prompts.render import PromptRenderer
@@ -152,11 +152,11 @@ class PromptMDP:
 
         Raises:
             ValueError: An action is not a sentence of its pattern.
-            RppError: The recommender returned something other than permutations.
+            RankingError: The recommender did not return one ranking of the candidates per episode.
         """
         prompts = self.prompts(state, actions)
         ranked = self.recommender.rank(prompts)
-        self._check_rankings(ranked, num_envs=len(state))
+        self._check_size(ranked, num_envs=len(state))
         return PromptState(
             instance_ids=state.instance_ids,
             choices=prompts.choices,
@@ -166,18 +166,15 @@ class PromptMDP:
             steps=state.steps + 1,
         )
 
-    def _check_rankings(self, ranked: RankingBatch, *, num_envs: int) -> None:
-        name = f"{type(self.recommender).__name__}.rank"
+    def _check_size(self, ranked: RankingBatch, *, num_envs: int) -> None:
+        """Checks what only the MDP knows; all else a `RankingBatch` has checked itself."""
         expected = (num_envs, self.instances.num_candidates)
-        if ranked.rankings.shape != expected or ranked.num_recognised.shape != (num_envs,):
-            raise RppError(
-                f"{name} returned rankings of shape {ranked.rankings.shape} and num_recognised of "
-                f"shape {ranked.num_recognised.shape}; they must be {expected} and ({num_envs},)"
-            )
-        if not (np.sort(ranked.rankings, axis=1) == np.arange(expected[1])).all():
-            raise RppError(
-                f"{name} returned rankings that are not permutations of the {expected[1]} "
-                "candidate slots"
+        if not isinstance(ranked, RankingBatch) or ranked.rankings.shape != expected:
+            shape = ranked.rankings.shape if isinstance(ranked, RankingBatch) else None
+            returned = type(ranked).__name__ if shape is None else f"rankings of shape {shape}"
+            raise RankingError(
+                f"{type(self.recommender).__name__}.rank returned {returned}; it must return a "
+                f"RankingBatch with rankings of shape {expected}"
             )
 
     def reward(self, state: PromptState) -> FloatArray:

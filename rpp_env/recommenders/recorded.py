@@ -8,35 +8,23 @@ from zipfile import BadZipFile
 import numpy as np
 
 from rpp_env.errors import RunError
-from rpp_env.types import FloatArray, IntArray, PromptBatch, RankingBatch
+from rpp_env.types import PromptBatch, RankingBatch
 
 
 class RecordedRecommender:
     """Knows the ranking of every (instance, choices). K is the number of combinations of choices.
 
     Args:
+        table: The rankings of all prompts: instance by instance, and within an instance the
+            combinations in C order of the choices. N * K rows.
         num_choices: Sentences of each pattern; their product is K.
-        rankings: Candidate slots, best first, combinations in C order of the choices.
-            Shape: (N, K, M).
-        scores: Score of each slot, NaN where there is none. Shape: (N, K, M).
-        num_recognised: Candidates that the LLM really ranked. Shape: (N, K).
     """
 
-    def __init__(
-        self,
-        *,
-        num_choices: tuple[int, ...],
-        rankings: IntArray,
-        scores: FloatArray,
-        num_recognised: IntArray,
-    ) -> None:
-        num_instances, self._num_prompts, num_candidates = rankings.shape
+    def __init__(self, table: RankingBatch, *, num_choices: tuple[int, ...]) -> None:
+        self._table = table
+        self._num_prompts = int(np.prod(num_choices))
         self._strides = np.array([int(np.prod(num_choices[p + 1 :])) for p in range(4)])
-        # A small type: the whole table then stays in the processor's cache.
-        self._rankings = rankings.astype(np.int16).reshape(-1, num_candidates)
-        self._scores = scores.reshape(-1, num_candidates)
-        self._num_recognised = num_recognised.astype(np.int64).ravel()
-        self._asked = np.zeros(num_instances * self._num_prompts, dtype=np.bool_)
+        self._asked = np.zeros(len(table), dtype=np.bool_)
 
     @property
     def llm_calls(self) -> int:
@@ -64,14 +52,10 @@ class RecordedRecommender:
 
     def fingerprint(self) -> str:
         """SHA-256 over all rankings."""
-        return hashlib.sha256(self._rankings.tobytes()).hexdigest()
+        return hashlib.sha256(self._table.rankings.tobytes()).hexdigest()
 
     def rank(self, prompts: PromptBatch) -> RankingBatch:
         """Looks the rankings up; see `Recommender`."""
         rows = prompts.instance_ids * self._num_prompts + prompts.choices @ self._strides
         self._asked[rows] = True
-        return RankingBatch(
-            rankings=self._rankings.take(rows, axis=0),
-            scores=self._scores.take(rows, axis=0),
-            num_recognised=self._num_recognised.take(rows),
-        )
+        return self._table.select(rows)

@@ -76,12 +76,7 @@ def recorded_mdp(
             instances=recording.instances,
             titles=tuple(f"item {token}" for token in recording.item_tokens),
         ),
-        recommender=RecordedRecommender(
-            num_choices=recording.num_choices,
-            rankings=recording.rankings,
-            scores=recording.scores,
-            num_recognised=recording.num_recognised,
-        ),
+        recommender=RecordedRecommender(recording.table, num_choices=recording.num_choices),
         encoder=ObservationEncoder(
             instances=recording.instances,
             embeddings=recording.embeddings,

@@ -14,11 +14,19 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from rpp_env.errors import RecordingError, RppError, did_you_mean
+from rpp_env.errors import RankingError, RecordingError, RppError, did_you_mean
 from rpp_env.observations.lightgcn import Embeddings
 from rpp_env.prompts import PromptCatalog
 from rpp_env.prompts.catalog_file import catalog_text, parse_catalog
-from rpp_env.types import NUM_PATTERNS, PATTERNS, SPLITS, FloatArray, Instances, IntArray
+from rpp_env.types import (
+    NUM_PATTERNS,
+    PATTERNS,
+    SPLITS,
+    FloatArray,
+    Instances,
+    IntArray,
+    RankingBatch,
+)
 
 FORMAT: Final = 1
 
@@ -48,6 +56,17 @@ class Recording:
     def num_choices(self) -> tuple[int, ...]:
         """Sentences of each pattern."""
         return self.catalog.num_choices
+
+    @cached_property
+    def table(self) -> RankingBatch:
+        """The same rankings as one batch: instance by instance, N * K rows."""
+        num_candidates = self.instances.num_candidates
+        return RankingBatch(
+            # A small type keeps the table in the processor's cache; NO_CHOICE needs a signed one.
+            rankings=self.rankings.astype(np.int16).reshape(-1, num_candidates),
+            scores=self.scores.reshape(-1, num_candidates),
+            num_recognised=self.num_recognised.astype(np.int64).ravel(),
+        )
 
     def keep(self, sentences: Mapping[str, Sequence[int]]) -> Self:
         """The same with some of the sentences alone: the action spaces shrink.
@@ -255,10 +274,10 @@ def _check_ranges(recording: Recording) -> None:
             raise RecordingError(f"{name} must be whole numbers, not {array.dtype}")
         if not low <= array.min() <= array.max() < high:
             raise RecordingError(f"{name} must lie in {low}..{high - 1}")
-    seen = np.zeros(recording.rankings.shape, dtype=np.bool_)
-    np.put_along_axis(seen, recording.rankings.astype(np.intp), True, axis=2)
-    if not seen.all():
-        raise RecordingError(f"rankings are not all permutations of {num_candidates} slots")
+    try:
+        recording.table  # noqa: B018 -- a batch checks that rankings are permutations
+    except RankingError as error:
+        raise RecordingError(str(error)) from error
 
 
 def _check_numbers(recording: Recording) -> None:

@@ -1,6 +1,6 @@
 """`PromptMDP`: batched dynamics without state of its own."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -197,25 +197,35 @@ def test_the_planted_optimum_of_the_toy_earns_one_and_less_is_less():
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "message"),
     [
-        pytest.param(lambda r: np.zeros_like(r), id="one slot again and again"),
-        pytest.param(lambda r: r + 1, id="slots from one"),
-        pytest.param(lambda r: np.full_like(r, NO_CHOICE), id="no choice"),
-        pytest.param(lambda r: np.vstack([r[:-1], r[-1:] * 0]), id="one bad row"),
-        pytest.param(lambda r: r[:, :-1], id="a candidate too few"),
-        pytest.param(lambda r: r[:-1], id="a row too few"),
-        pytest.param(lambda r: r[:0], id="no row"),
+        pytest.param(lambda r: r[:-1], r"shape \(2, 3\)", id="a row too few"),
+        pytest.param(lambda r: r[:0], r"shape \(0, 3\)", id="no row"),
+        pytest.param(lambda r: np.sort(r, axis=1)[:, :-1] % 2, r"shape \(3, 2\)", id="too short"),
     ],
 )
-def test_a_recommender_that_returns_no_permutations_is_an_error(broken):
+def test_rankings_of_another_size_name_the_recommender(broken, message):
     class Broken(FixedRecommender):
         def rank(self, prompts):
-            ranked = super().rank(prompts)
-            return replace(ranked, rankings=broken(ranked.rankings))
+            rankings = broken(super().rank(prompts).rankings)
+            return RankingBatch(
+                rankings=rankings,
+                scores=np.zeros(rankings.shape),
+                num_recognised=np.zeros(len(rankings), int),
+            )
 
     mdp = small_mdp(recommender=Broken())
-    with pytest.raises(RppError, match="Broken"):
+    with pytest.raises(RppError, match=rf"Broken\.rank returned rankings of {message}.*\(3, 3\)"):
+        mdp.transition(mdp.initial(np.arange(3)), np.zeros((3, 4), int))
+
+
+def test_a_recommender_that_returns_something_else_is_named():
+    class Broken(FixedRecommender):
+        def rank(self, prompts):
+            return super().rank(prompts).rankings
+
+    mdp = small_mdp(recommender=Broken())
+    with pytest.raises(RppError, match=r"Broken\.rank returned ndarray; it must return a RankingB"):
         mdp.transition(mdp.initial(np.arange(3)), np.zeros((3, 4), int))
 
 

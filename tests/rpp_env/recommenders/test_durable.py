@@ -222,7 +222,9 @@ def test_what_is_no_ranking_is_not_stored(store, wrong):
             return RankingBatch(**{**vars(right([1])), **wrong})
 
     recommender, _ = cached(store, Wrong())
-    with pytest.raises(ValueError, match="Wrong must give a permutation"):
+    with pytest.raises(
+        ValueError, match=r"must give a permutation|not a permutation|has shape|must be from 0 to 4"
+    ):
         recommender.rank(batch(1))
     assert store.stats().entries == 0
 

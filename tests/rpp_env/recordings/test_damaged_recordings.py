@@ -203,7 +203,7 @@ def test_what_is_out_of_range(arrays, refused, name, value):
 
 def test_a_ranking_that_is_no_permutation(arrays, refused):
     arrays["rankings"][3, 5, 0] = arrays["rankings"][3, 5, 1]
-    assert "permutations of 4 slots" in refused(arrays)
+    assert "is not a permutation of the 4 candidate slots" in refused(arrays)
 
 
 @pytest.mark.parametrize(

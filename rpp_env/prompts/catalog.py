@@ -28,7 +28,7 @@ class OutputFormat:
     """One choice of `output_format`."""
 
     instruction: str
-    """The instruction; ``{candidates}`` stands for the list, ``{num_candidates}`` for its length."""
+    """The instruction; ``{candidates}`` stands for the list, ``{num_candidates}`` for its size."""
     answer_prefix: str
     """The beginning of the LLM's answer. The likelihood strategy continues it with a title."""
     chat_template: bool

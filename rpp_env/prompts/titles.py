@@ -55,7 +55,8 @@ def marks_before_candidates(marks: Marks, num_candidates: int) -> tuple[str, ...
     if num_candidates > len(string.ascii_uppercase):
         raise ValueError(
             f"num_candidates={num_candidates}: letters can mark at most "
-            f"{len(string.ascii_uppercase)}; use fewer candidates, or a catalog with candidate_marks: numbers"
+            f"{len(string.ascii_uppercase)}; use fewer candidates, "
+            "or a catalog with candidate_marks: numbers"
         )
     return tuple(string.ascii_uppercase[:num_candidates])
 

@@ -1,5 +1,6 @@
 # make train: install, train on the recording, evaluate there and with the LLM.
 # make test: install, run the tests in one process per core.
+# make check: lint, format, types and documentation, each strictly; check-lint and so on alone.
 # make test-slow: the tests that take minutes: fuzzing, processes killed at random, faults.
 # make test-vllm: rank with vLLM, in this process and behind its server, in an environment of its own.
 # make test-libraries: train with every other library, each installed in an environment of its own.
@@ -9,7 +10,8 @@ BIN := .venv/bin
 # Each is trained in a virtual environment of its own: they pin each other's requirements.
 LIBRARIES := rllib torchrl benchmarl tianshou skrl agilerl
 
-.PHONY: train test check test-slow test-vllm test-libraries $(LIBRARIES:%=test-%)
+.PHONY: train test check check-lint check-format check-types check-docs
+.PHONY: .venv/typing/rpp_agents test-slow test-vllm test-libraries $(LIBRARIES:%=test-%)
 
 train: .venv/installed
 	@if [ -f $(RUN)/config.json ]; then \
@@ -24,14 +26,24 @@ test: .venv/installed
 	$(BIN)/rpp fetch --all
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-check: .venv/installed
+check: check-lint check-format check-types check-docs
+
+check-lint: .venv/installed
 	$(BIN)/ruff check .
+
+check-format: .venv/installed
 	$(BIN)/ruff format --check .
-	@# The folder agents/ is installed as rpp_agents; mypy is shown it under that name.
-	@mkdir -p .venv/typing && ln -sfn $(CURDIR)/agents .venv/typing/rpp_agents
+
+# The folder agents/ is installed as rpp_agents; mypy and mkdocs are shown it under that name.
+check-types: .venv/installed .venv/typing/rpp_agents
 	MYPYPATH=.venv/typing $(BIN)/mypy -p rpp_env -p rpp_agents
-	@# The variable silences an advertisement for another generator.
+
+# The variable silences an advertisement for another generator.
+check-docs: .venv/installed .venv/typing/rpp_agents
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir .venv/site
+
+.venv/typing/rpp_agents: | .venv/installed
+	@mkdir -p .venv/typing && ln -sfn $(CURDIR)/agents $@
 
 test-slow: .venv/installed
 	$(BIN)/rpp fetch --all

@@ -30,6 +30,7 @@ AGENTS: dict[str, tuple[type[Any], type[Any]]] = {
     "qmix": (QMIXAgent, QMIXConfig),
     "random": (RandomAgent, RandomConfig),
 }
+"""The class of each agent and the dataclass of its options, by name."""
 
 
 def agent_name(config: Any) -> str:

@@ -18,6 +18,8 @@ FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
 PATTERNS: Final = ("role_playing", "history_records", "reasoning_guidance", "output_format")
+"""The four patterns of a prompt, which are also the ids of the agents, in this order."""
+
 NUM_PATTERNS: Final = len(PATTERNS)
 NO_CHOICE: Final = -1
 SPLITS: Final = ("train", "validation", "test")

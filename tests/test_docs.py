@@ -8,6 +8,7 @@ of Python is what it prints. A comment before a block, `<!-- live: reason -->` o
 import importlib
 import importlib.util
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -256,20 +257,70 @@ def test_the_splits():
     assert table(of_page("environment.md"), "split", "instances", "users") == expected
 
 
-def test_the_names_of_the_api():
-    rpp_agents = pytest.importorskip("rpp_agents", exc_type=ImportError)
-    listed = re.findall(r"^\| `(rpp_(?:env|agents)(?:\.\w+)+)` \|", of_page("api.md"), flags=re.M)
-    for package in (rpp_env, rpp_agents):
-        assert {f"{package.__name__}.{name}" for name in package.__all__} <= set(listed)
-    assert len(set(listed)) == len(listed)
-    for name in listed:
-        module, _, last = name.rpartition(".")
-        needed = ELSEWHERE.get(module.rpartition(".")[2])
-        if needed is not None and importlib.util.find_spec(needed) is None:
+def documented_names():
+    """Names that docs/api makes entries of, in the order of its pages."""
+    pages = sorted((DOCS / "api").glob("*.md"))
+    return [
+        name
+        for page in pages
+        for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), flags=re.M)
+    ]
+
+
+def lacks_its_library(name):
+    needed = ELSEWHERE.get(name.split(".")[1])
+    return needed is not None and importlib.util.find_spec(needed) is None
+
+
+def named_object(name):
+    module, _, last = name.rpartition(".")
+    parent = importlib.import_module(module)
+    return getattr(parent, last) if hasattr(parent, last) else importlib.import_module(name)
+
+
+def public_packages():
+    for package in (rpp_env, pytest.importorskip("rpp_agents", exc_type=ImportError)):
+        yield package
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.ispkg:
+                yield importlib.import_module(module.name)
+
+
+def test_the_api_has_every_public_name():
+    documented = {
+        id(named_object(name)) for name in documented_names() if not lacks_its_library(name)
+    }
+    missing = [
+        f"{package.__name__}.{name}"
+        for package in public_packages()
+        for name in getattr(package, "__all__", ())
+        if id(getattr(package, name)) not in documented
+    ]
+    assert missing == []
+
+
+def test_the_api_names_what_there_is_and_once():
+    names = documented_names()
+    assert len(names) > 80
+    assert len(set(names)) == len(names)
+    for name in names:
+        if lacks_its_library(name):
+            module, _, last = name.rpartition(".")
             source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")
             assert re.search(rf"^(def|class) {last}\b", source, flags=re.M), name
         else:
-            assert hasattr(importlib.import_module(module), last) or importlib.import_module(name)
+            named_object(name)  # raises where there is none
+
+
+def test_every_name_of_the_api_has_a_docstring(tmp_path):
+    griffe = pytest.importorskip("griffe")
+    (tmp_path / "rpp_agents").symlink_to(ROOT / "agents")
+    loader = griffe.GriffeLoader(search_paths=[ROOT, tmp_path])
+    for package in ("rpp_env", "rpp_agents"):
+        loader.load(package)
+    loader.resolve_aliases()
+    entries = {name: loader.modules_collection[name] for name in documented_names()}
+    assert [name for name, entry in entries.items() if not entry.has_docstring] == []
 
 
 def test_the_versions_of_the_libraries():

@@ -12,6 +12,7 @@ _ENTRY_POINTS: Final = {
 }
 
 ENV_IDS: Final = tuple(_ENTRY_POINTS)
+"""The ids for `gymnasium.make` and `gymnasium.make_vec`."""
 
 
 def register_envs() -> None:

@@ -29,6 +29,7 @@ BACKENDS: dict[str, Callable[..., LLM]] = {
     "openai": OpenAILLM,
     "fake": FakeLLM,
 }
+"""The class of each backend, by the name before the colon of `backend:model`."""
 
 
 @dataclass(frozen=True, kw_only=True)

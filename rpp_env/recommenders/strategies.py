@@ -18,12 +18,12 @@ from rpp_env.recommenders.label import LabelRecommender
 from rpp_env.recommenders.likelihood import LikelihoodRecommender
 from rpp_env.types import PromptBatch
 
-# What each strategy needs of an LLM.
 STRATEGIES: Final[Mapping[str, str]] = {
     "likelihood": LOGLIKELIHOOD,
     "label": NEXT_TOKEN_LOGPROBS,
     "generation": GENERATE,
 }
+"""The capability of the LLM that each strategy needs, by the name of the strategy."""
 
 
 @dataclass(frozen=True, kw_only=True)

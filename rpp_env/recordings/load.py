@@ -13,6 +13,7 @@ from rpp_env.recommenders import RecordedRecommender
 from rpp_env.recordings.recording import Recording
 
 DEFAULT_RECORDING: Final = "ml-100k-smollm2-135m"
+"""Name of the recording that is used where none is named."""
 
 
 def known_recordings() -> tuple[str, ...]:

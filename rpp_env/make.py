@@ -12,6 +12,7 @@ from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import LightGCNConfig, cached_lightgcn
 from rpp_env.observations.text import SentenceEncoder, project, sentence_table
+from rpp_env.option_checks import true_or_false, whole_number
 from rpp_env.prompts import PromptCatalog, PromptRenderer, load_catalog
 from rpp_env.prompts.refine import SentenceRefiner
 from rpp_env.recommenders import RankingConfig, Recommender, build_recommender
@@ -72,13 +73,11 @@ def make_mdp(
         RppError: Something named here cannot be had or read; the message says what to do.
         ValueError: An argument is out of its range.
     """
-    if horizon < 1:
-        raise ValueError(f"horizon={horizon} must be 1 or more")
+    whole_number("horizon", horizon)
+    true_or_false("cache", cache)
     ranking = RankingConfig() if ranking is None else ranking
     if not isinstance(ranking, RankingConfig):
         raise ValueError(f"ranking={ranking!r} must be a RankingConfig, such as RankingConfig()")
-    if not isinstance(cache, bool):
-        raise ValueError(f"cache={cache!r} must be True or False")
     if catalog is None:
         catalog = DEFAULT_CATALOGS[ranking.strategy]
     sentences = catalog if isinstance(catalog, PromptCatalog) else load_catalog(catalog)

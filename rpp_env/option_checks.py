@@ -1,40 +1,102 @@
-"""Bounds of options: a wrong one is an error that names it, its value and the bound.
+"""Bounds of options and arguments: the error names the option, its value and the bound.
 
-NumPy's numbers become Python's, so that options can be written as JSON.
+`whole_number`, `number`, `true_or_false` and `one_of` check one value and return it as a type of
+Python, so that it can be written as JSON. The functions that begin with ``check_`` do the same for
+fields of a frozen dataclass, in its ``__post_init__``.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
+from rpp_env.errors import did_you_mean
 
-def check_between(config: Any, low: float, high: float, *names: str) -> None:
-    """Raises ValueError unless each named option is a number from `low` to `high`."""
-    for name in names:
-        value = _number(config, name)
-        # Written so that NaN fails too; infinity is never a sensible option.
-        if not (low <= value <= high and math.isfinite(value)):
-            bound = f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
-            raise ValueError(f"{name}={value} must be a number {bound}")
+
+def whole_number(name: str, value: Any, *, low: int = 1, high: int | None = None) -> int:
+    """Returns `value` as an int.
+
+    Raises:
+        ValueError: It is not a whole number, is below `low`, or is above `high`.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        bound = f", {low} or more" if high is None else f" from {low} to {high}"
+        raise ValueError(f"{name}={value!r} must be a whole number{bound}")
+    return int(value)
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+) -> float:
+    """Returns `value` as a number of Python; an int stays one.
+
+    Raises:
+        ValueError: It is not a finite number, is below `low`, above `high`, or not above `above`.
+    """
+    if isinstance(value, np.number):
+        value = value.item()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Written so that NaN fails too.
+    if not (is_number and low <= value <= high and value > above and math.isfinite(value)):
+        raise ValueError(f"{name}={value!r} must be a number{_bound(low, high, above)}")
+    found: float = value
+    return found
+
+
+def true_or_false(name: str, value: Any) -> bool:
+    """Returns `value`; ValueError if it is not a bool."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} must be True or False")
+    return value
+
+
+def one_of(name: str, value: Any, known: Collection[str]) -> str:
+    """Returns `value`; ValueError, with the nearest known name, if it is not in `known`."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}={value!r} is not known. {did_you_mean(str(value), known)}")
+    return value
 
 
 def check_count(config: Any, low: int, *names: str) -> None:
-    """Raises ValueError unless each named option is a whole number of `low` or more."""
+    """Raises ValueError unless each named field is a whole number of `low` or more."""
     for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{name}={value} must be a whole number, {low} or more")
-        object.__setattr__(config, name, int(value))
+        _set(config, name, whole_number(name, getattr(config, name), low=low))
 
 
-def check_positive(config: Any, *names: str) -> None:
-    """Raises ValueError unless each named option is a number above 0."""
+def check_between(config: Any, low: float, high: float, *names: str) -> None:
+    """Raises ValueError unless each named field is a finite number from `low` to `high`."""
     for name in names:
-        value = _number(config, name)
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value} must be a number above 0")
+        _set(config, name, number(name, getattr(config, name), low=low, high=high))
+
+
+def check_positive(config: Any, *names: str, high: float = math.inf) -> None:
+    """Raises ValueError unless each named field is a finite number above 0 and at most `high`."""
+    for name in names:
+        _set(config, name, number(name, getattr(config, name), above=0, high=high))
+
+
+def check_flags(config: Any, *names: str) -> None:
+    """Raises ValueError unless each named field is True or False."""
+    for name in names:
+        true_or_false(name, getattr(config, name))
+
+
+def check_seed(seed: Any) -> int:
+    """Returns a seed as an int; ValueError unless it is a whole number from 0 to 2**63 - 1."""
+    try:
+        return whole_number("seed", seed, low=0, high=2**63 - 1)
+    except ValueError:
+        raise ValueError(
+            f"seed={seed!r} must be a whole number, at least 0 and below 2**63"
+        ) from None
 
 
 def first_changed(name: str, value: Any, default: Any) -> tuple[str, Any]:
@@ -46,19 +108,13 @@ def first_changed(name: str, value: Any, default: Any) -> tuple[str, Any]:
     return first, getattr(value, first)
 
 
-def check_seed(seed: Any) -> int:
-    """Returns a seed as an int; ValueError unless it is a whole number from 0 to 2**63 - 1."""
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed!r} must be a whole number, at least 0 and below 2**63")
-    return int(seed)
+def _set(config: Any, name: str, value: Any) -> None:
+    object.__setattr__(config, name, value)  # the dataclass is frozen
 
 
-def _number(config: Any, name: str) -> float:
-    value = getattr(config, name)
-    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
-        raise ValueError(f"{name}={value!r} must be a number")
-    if isinstance(value, np.number):
-        value = value.item()
-        object.__setattr__(config, name, value)
-    number: float = value
-    return number
+def _bound(low: float, high: float, above: float) -> str:
+    if math.isfinite(above):
+        return f" above {above}" + (f" and at most {high}" if math.isfinite(high) else "")
+    if math.isfinite(low):
+        return f" from {low} to {high}" if math.isfinite(high) else f" of at least {low}"
+    return f" of at most {high}" if math.isfinite(high) else ""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rpp_env.option_checks import whole_number
 from rpp_env.types import FloatArray, IntArray
 
 
@@ -38,8 +39,7 @@ def ndcg_at_k(rankings: IntArray, target_slots: IntArray, *, k: int) -> FloatArr
     Raises:
         ValueError: `k` is below 1.
     """
-    if k < 1:
-        raise ValueError(f"k={k} must be 1 or more")
+    whole_number("k", k)
     # A ranking without its target has rank M, which must not count when k is larger than M.
     return ndcg_of_ranks(target_ranks(rankings, target_slots), k=min(k, rankings.shape[1]))
 

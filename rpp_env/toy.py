@@ -10,6 +10,7 @@ import numpy as np
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import Embeddings
+from rpp_env.option_checks import check_seed, whole_number
 from rpp_env.prompts.catalog import HistoryRecords, OutputFormat, PromptCatalog
 from rpp_env.prompts.render import PromptRenderer
 from rpp_env.types import NUM_PATTERNS, SPLITS, Instances, IntArray, PromptBatch, RankingBatch
@@ -84,13 +85,11 @@ def toy_mdp(
     Raises:
         ValueError: Fewer than 10 users, 1 type, 2 candidates or 1 dimension.
     """
-    if seed < 0:
-        raise ValueError(f"seed={seed} must not be negative")
-    least = {"num_users": 10, "num_types": 1, "num_candidates": 2, "dim": 1}
-    given = (num_users, num_types, num_candidates, dim)
-    for (name, bound), value in zip(least.items(), given, strict=True):
-        if value < bound:
-            raise ValueError(f"{name}={value} must be {bound} or more")
+    check_seed(seed)
+    whole_number("num_users", num_users, low=10)
+    whole_number("num_types", num_types)
+    whole_number("num_candidates", num_candidates, low=2)
+    whole_number("dim", dim)
     rng = np.random.default_rng(seed)
     catalog = _catalog()
     num_items = 5 * num_candidates

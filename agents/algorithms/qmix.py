@@ -31,8 +31,8 @@ from rpp_agents.learning.networks import (
 )
 from rpp_agents.learning.replay import EpisodeReplay
 from rpp_agents.learning.saving import read_agent_json, write_agent_json
-from rpp_env.errors import RunError, did_you_mean
-from rpp_env.option_checks import check_between, check_count, check_positive
+from rpp_env.errors import RunError
+from rpp_env.option_checks import check_between, check_count, check_positive, one_of
 from rpp_env.types import FloatArray
 
 MixerName = Literal["qmix", "vdn"]
@@ -70,11 +70,7 @@ class QMIXConfig:
     """Width of the mixing network."""
 
     def __post_init__(self) -> None:
-        if self.mixer not in get_args(MixerName):
-            raise ValueError(
-                f"mixer={self.mixer} is no mixer. "
-                f"{did_you_mean(str(self.mixer), get_args(MixerName))}"
-            )
+        one_of("mixer", self.mixer, get_args(MixerName))
         # Episodes are truncated, never terminated: without a discount values have no bound.
         check_between(self, 0, 0.9999, "gamma")
         check_between(self, 0, 1, "epsilon_start", "epsilon_end", "tau")

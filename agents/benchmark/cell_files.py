@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from rpp_agents.benchmark.experiment import Cell, CellResult
 from rpp_env.errors import RunError
+from rpp_env.files import atomic_write
 
 _ARRAYS = (
     *("test_ids", "last", "critic", "best_try", "env_steps", "validation", "test"),
@@ -40,16 +40,9 @@ def save_cell(path: Path, cell: Cell, result: CellResult, origin: Origin) -> Non
         "chosen": result.chosen,
         "seconds": result.seconds,
     }
-    staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with staging.open("wb") as file:
-            arrays = {name: getattr(result, name) for name in _ARRAYS}
-            np.savez(file, allow_pickle=False, metadata=json.dumps(document), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
+    arrays = {name: getattr(result, name) for name in _ARRAYS}
+    with atomic_write(path) as file:
+        np.savez(file, allow_pickle=False, metadata=json.dumps(document), **arrays)
 
 
 def load_cell(path: Path, cell: Cell, *, made_of: str) -> tuple[CellResult, str | None]:

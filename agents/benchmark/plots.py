@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from rpp_agents.benchmark.leaderboard import BEST_FIXED, ORACLE, Leaderboard
 from rpp_agents.evaluation.statistics import Interval
+from rpp_env.files import atomic_write
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
@@ -136,6 +137,5 @@ def spread(places: Sequence[float], *, gap: float, high: float) -> list[float]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    staging = path.with_name(f".{path.name}.partial")
-    figure.savefig(staging, format="svg", metadata={"Date": None})
-    staging.replace(path)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})

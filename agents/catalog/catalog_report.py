@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rpp_agents.catalog.ranking_statistics import first_of_random, held_out_best, spearman
 from rpp_env import Recording
+from rpp_env.option_checks import number
 from rpp_env.recommenders.ordering import order_by_score
 from rpp_env.rewards import chance_ndcg_at_k, ndcg_at_k, ndcg_of_ranks
 from rpp_env.types import PATTERNS, FloatArray, IntArray
@@ -101,8 +102,7 @@ def catalog_report(
     Raises:
         ValueError: `threshold` is no correlation, there is no instance, or only one prompt.
     """
-    if not -1 <= threshold <= 1:
-        raise ValueError(f"threshold={threshold} is a correlation: it must be from -1 to 1")
+    number("threshold", threshold, low=-1, high=1)
     ids = np.arange(len(recording.instances)) if instance_ids is None else instance_ids
     if not len(ids):
         raise ValueError("instance_ids is empty; there is nothing to report on")

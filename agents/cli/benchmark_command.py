@@ -34,8 +34,9 @@ from rpp_agents.benchmark.leaderboard_report import to_markdown
 from rpp_agents.evaluation.exact_bounds import Bounds, find_bounds
 from rpp_agents.registry import AGENTS
 from rpp_agents.training import run_folder as runs
-from rpp_env.errors import RunError, did_you_mean
-from rpp_env.option_checks import check_count
+from rpp_env.errors import RunError
+from rpp_env.files import atomic_write, remove_partial_files
+from rpp_env.option_checks import check_count, one_of
 from rpp_env.recordings import DEFAULT_RECORDING, recorded_mdp
 from rpp_env.types import PATTERNS
 
@@ -79,14 +80,12 @@ class Benchmark:
         check_count(self, 1, *counts)
         if self.jobs is not None:
             check_count(self, 1, "jobs")
-        if self.study not in get_args(Study):
-            raise ValueError(f"study={self.study!r}. {did_you_mean(self.study, get_args(Study))}")
+        one_of("study", self.study, get_args(Study))
         agents = self.compared
         if not agents:
             raise ValueError("agents: name one at least, or leave the option out for all of them")
         for name in agents:
-            if name not in AGENTS:
-                raise ValueError(f"agents: {name!r} is none. {did_you_mean(name, AGENTS)}")
+            one_of("agents", name, AGENTS)
         if len(set(agents)) < len(agents):
             raise ValueError(f"agents={' '.join(agents)}: name each of them once")
         if self.study == "ablation" and len(agents) > 1:
@@ -153,8 +152,7 @@ def run_benchmark(config: Benchmark, make_mdp: MakeMDP) -> Leaderboard:
     folder = config.folder / "cells"
     folder.mkdir(parents=True, exist_ok=True)
     with runs.exclusively(folder):
-        for left in folder.glob(".*.partial"):  # by a process that was killed
-            left.unlink()
+        remove_partial_files(folder)
         todo = []
         for cell in cells:
             path = cell_path(folder, cell)
@@ -202,9 +200,8 @@ def write_results(board: Leaderboard, folder: Path) -> list[Path]:
     )
     text = json.dumps(board.to_json(), indent=1, allow_nan=False)
     for path, content in ((document, text + "\n"), (page, to_markdown(board))):
-        staging = path.with_name(f".{path.name}.partial")
-        staging.write_text(content, "utf-8")
-        staging.replace(path)
+        with atomic_write(path) as file:
+            file.write(content.encode())
     plots.save_intervals(board, picture)
     if board.study == "ablation":
         return [document, page, picture]

@@ -21,7 +21,7 @@ from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA, load_data
 from rpp_env.mdp.spaces import split_instances
 from rpp_env.observations.encoder import ObservationEncoder
-from rpp_env.option_checks import first_changed
+from rpp_env.option_checks import check_between, check_count, check_seed, first_changed
 from rpp_env.prompts import PromptRenderer
 from rpp_env.recommenders import RankingConfig
 from rpp_env.recordings import record, recorded_mdp
@@ -90,15 +90,11 @@ class Check:
                 f"catalog={self.catalog!r} and recording={self.recording!r}: {given}; name a "
                 "catalog to rank with, or a recording to report on"
             )
-        for name, value, least in (
-            ("users", self.users, 1),
-            ("show", self.show, 0),
-            ("seed", self.seed, 0),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"{name}={value} must be {least} or more")
-        if not -1 <= self.threshold <= 1:
-            raise ValueError(f"threshold={self.threshold} must be from -1 to 1")
+        if self.users is not None:
+            check_count(self, 1, "users")
+        check_count(self, 0, "show")
+        check_seed(self.seed)
+        check_between(self, -1, 1, "threshold")
         if self.recording is not None:
             default = Check(catalog=self.catalog, recording=self.recording)
             for name in ("llm", "engine", "ranking", "num_candidates", "out"):

@@ -15,6 +15,7 @@ from rpp_agents.base import Agent
 from rpp_agents.evaluation.scoreboard import Scoreboard
 from rpp_agents.evaluation.statistics import Interval
 from rpp_env import PromptMDP
+from rpp_env.files import atomic_write
 from rpp_env.types import PATTERNS, PromptState
 
 
@@ -66,7 +67,8 @@ def save_picture(renderable: RenderableType, path: Path) -> None:
     picture = re.sub(
         r"@font-face \{.*?\}\s*", "", console.export_svg(title="rpp evaluate"), flags=re.S
     )
-    path.write_text(picture, "utf-8")
+    with atomic_write(path) as file:
+        file.write(picture.encode())
 
 
 def _interval(interval: Interval, *, sign: str = "") -> str:

@@ -26,6 +26,7 @@ from rpp_agents.training.train_config import TrainConfig, config_from_json
 from rpp_env import PromptMDP, live_mdp
 from rpp_env.errors import RunError
 from rpp_env.mdp.spaces import split_instances, step_metrics
+from rpp_env.option_checks import check_seed, whole_number
 from rpp_env.recommenders import RecordedRecommender
 from rpp_env.recommenders.ordering import order_by_score
 from rpp_env.rewards import chance_ndcg_at_k, ndcg_of_ranks, target_ranks
@@ -91,8 +92,7 @@ def evaluate_run(
         RunError: The folder holds no run that was trained to its end.
         ValueError: An argument is out of its range.
     """
-    if seed < 0:
-        raise ValueError(f"seed={seed} must not be negative")
+    check_seed(seed)
     with opened(folder, live=live, mdp=mdp) as (mdp, agent, fixed):
         if isinstance(mdp.recommender, RecordedRecommender):
             users, oracle = 0 if users is None else users, True
@@ -155,8 +155,8 @@ def evaluation_instances(
     With `users` 0 it is all of them, with None `DEFAULT_USERS` or all if they are fewer.
     """
     ids = split_instances(mdp, split)
-    if users is not None and users < 0:
-        raise ValueError(f"users={users} must be 0 (all) or more")
+    if users is not None:
+        whole_number("users", users, low=0)
     # Instances are ordered by user and then time, so the last of a user's rows is the latest.
     _, from_end = np.unique(mdp.instances.users[ids][::-1], return_index=True)
     latest = ids[len(ids) - 1 - from_end]

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from rpp_agents.base import Agent, Rollout
 from rpp_agents.rollouts.collect import collect
 from rpp_env import PromptMDP, RPPVectorParallelEnv
+from rpp_env.option_checks import whole_number
 from rpp_env.types import FloatArray, IntArray
 
 _USERS_AT_ONCE = 4
@@ -75,8 +76,7 @@ def play(
         explore: Whether the agent samples its actions.
         label: What the progress bar says.
     """
-    if num_envs < 1:
-        raise ValueError(f"num_envs={num_envs} must be 1 or more")
+    whole_number("num_envs", num_envs)
     if not len(instance_ids):
         raise ValueError("instance_ids is empty; there must be one instance at least")
     calls_before = mdp.recommender.llm_calls

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rpp_env.option_checks import whole_number
 from rpp_env.types import BoolArray, FloatArray
 
 
@@ -20,8 +21,7 @@ class StackedParallelEnv:
     """
 
     def __init__(self, make_env: Callable[[], Any], num_envs: int) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs} must be 1 or more")
+        whole_number("num_envs", num_envs)
         self.num_envs = num_envs
         self._envs = [make_env() for _ in range(num_envs)]
         self.possible_agents: list[str] = list(self._envs[0].possible_agents)

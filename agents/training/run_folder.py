@@ -25,6 +25,7 @@ from typing import Any
 
 import rpp_env
 from rpp_env.errors import RunError
+from rpp_env.files import atomic_write
 
 CHECKPOINT = "checkpoint"
 FIXED = "fixed"
@@ -215,6 +216,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file of a run: whole or not at all."""
-    staging = path.with_name(f"{path.name}.partial")
-    staging.write_text(text, "utf-8")
-    staging.replace(path)
+    with atomic_write(path) as file:
+        file.write(text.encode())

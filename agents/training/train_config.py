@@ -22,7 +22,7 @@ from rpp_env.errors import RunError
 from rpp_env.llm import LLM
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA
-from rpp_env.option_checks import check_count, check_seed, first_changed
+from rpp_env.option_checks import check_between, check_count, check_seed, first_changed
 from rpp_env.recommenders import RankingConfig
 from rpp_env.recordings import DEFAULT_RECORDING, recorded_mdp
 
@@ -94,9 +94,7 @@ class TrainConfig:
         check_count(self, 1, *options)
         check_count(self, 2, "num_candidates")
         object.__setattr__(self, "seed", check_seed(self.seed))
-        for name in ("prompt_price", "completion_price"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more, and finite")
+        check_between(self, 0, math.inf, "prompt_price", "completion_price")
         for name in ("recording",) if self.live else _LIVE:
             value = getattr(self, name)
             if value != default_of(name):

@@ -7,13 +7,13 @@ users or on the order in which instances are made. This module does not know fil
 import hashlib
 import logging
 import math
-import operator
 from collections.abc import Sequence
 
 import numpy as np
 
 from rpp_env.data.interactions import Interactions
 from rpp_env.errors import DataError
+from rpp_env.option_checks import check_seed, whole_number
 from rpp_env.types import SPLITS, Instances, IntArray
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,11 @@ def make_instances(
         ValueError: An argument is out of its range, or M is larger than the number of items allows.
         DataError: No user has enough interactions.
     """
-    _check_at_least(2, num_candidates=num_candidates)
-    _check_at_least(
-        1, targets_per_user=targets_per_user, history_length=history_length, min_history=min_history
-    )
-    _check_at_least(0, seed=seed)
-    seed = operator.index(seed)  # so that a NumPy integer has the same hash
+    whole_number("num_candidates", num_candidates, low=2)
+    whole_number("targets_per_user", targets_per_user)
+    whole_number("history_length", history_length)
+    whole_number("min_history", min_history)
+    seed = check_seed(seed)  # a NumPy integer is then hashed like Python's
     title_ids = _title_ids(interactions)
     splits = _user_splits(interactions.user_tokens, split_fractions, seed)
     problems = _problems(interactions, title_ids, targets_per_user, min_history)
@@ -199,12 +198,6 @@ def _generator(seed: int, token: str, position: int) -> np.random.Generator:
 
 def _hash(*parts: str | int) -> bytes:
     return hashlib.sha256(repr(parts).encode()).digest()
-
-
-def _check_at_least(bound: int, **arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < bound:
-            raise ValueError(f"{name}={value} must be at least {bound}")
 
 
 def _check_enough_titles(

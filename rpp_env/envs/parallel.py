@@ -10,9 +10,10 @@ from pettingzoo import ParallelEnv
 from rpp_env.envs.rendering import RENDER_MODES, check_render_mode, prompt_of, ranked_titles, render
 from rpp_env.envs.vector_parallel import RPPVectorParallelEnv
 from rpp_env.errors import RppError
-from rpp_env.mdp.episodes import Episodes, checked_seed
+from rpp_env.mdp.episodes import Episodes
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.mdp.spaces import batched_options
+from rpp_env.option_checks import check_seed
 from rpp_env.types import FloatArray, Prompt
 
 
@@ -74,7 +75,7 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
                 ignored.
         """
         if seed is not None:
-            seed = checked_seed(seed)
+            seed = check_seed(seed)
         observations, _ = self._vector.reset(seed=seed, options=batched_options(options))
         self.agents = list(self.possible_agents)
         return _first(observations), {agent: {} for agent in self.agents}

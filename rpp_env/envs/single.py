@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from rpp_env.envs.rendering import RENDER_MODES, check_render_mode, prompt_of, ranked_titles, render
-from rpp_env.mdp.episodes import Episodes, checked_seed
+from rpp_env.mdp.episodes import Episodes
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.mdp.spaces import (
     batched_options,
@@ -17,6 +17,7 @@ from rpp_env.mdp.spaces import (
     state_space,
     step_metrics,
 )
+from rpp_env.option_checks import check_seed
 from rpp_env.types import BoolArray, FloatArray, Prompt
 
 
@@ -57,7 +58,7 @@ class RPPEnv(gymnasium.Env[Any, Any]):
                 ignored.
         """
         if seed is not None:
-            seed = checked_seed(seed)
+            seed = check_seed(seed)
         self.episodes.reset(seed=seed, options=batched_options(options))
         super().reset(seed=seed)
         return self.state(), {}

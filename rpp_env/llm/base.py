@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
+from rpp_env.option_checks import check_between, check_count, check_positive
 from rpp_env.types import FloatArray
 
 LOGLIKELIHOOD: Final = "loglikelihood"
@@ -35,17 +36,9 @@ class Decoding:
     max_tokens: int = 256  # longest completion
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "top_p"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool):
-                raise ValueError(f"{name}={value!r} must be a number")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature={self.temperature} must be 0 or more, and finite")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p} must be above 0 and at most 1")
-        whole = isinstance(self.max_tokens, int) and not isinstance(self.max_tokens, bool)
-        if not whole or self.max_tokens < 1:
-            raise ValueError(f"max_tokens={self.max_tokens!r} must be a whole number, 1 or more")
+        check_between(self, 0, math.inf, "temperature")
+        check_positive(self, "top_p", high=1)
+        check_count(self, 1, "max_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+from rpp_env.option_checks import whole_number
+
 MAX_SEED: Final = 2**63 - 1
 
 
@@ -20,7 +22,6 @@ def seeds_of_prompts(seeds: Sequence[int] | None, num_prompts: int) -> list[int]
         return [0] * num_prompts
     if len(seeds) != num_prompts:
         raise ValueError(f"seeds has {len(seeds)} values for {num_prompts} prompts; give one each")
-    for row, seed in enumerate(seeds):
-        if not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"seeds[{row}]={seed} must be from 0 to 2**63 - 1")
-    return [int(seed) for seed in seeds]
+    return [
+        whole_number(f"seeds[{row}]", seed, low=0, high=MAX_SEED) for row, seed in enumerate(seeds)
+    ]

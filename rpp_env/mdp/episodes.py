@@ -14,6 +14,7 @@ from rpp_env.errors import RppError, did_you_mean
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.mdp.sampling import draw
 from rpp_env.mdp.spaces import split_instances
+from rpp_env.option_checks import check_seed, whole_number
 from rpp_env.types import BoolArray, FloatArray, IntArray, PromptState
 
 
@@ -56,9 +57,7 @@ class Episodes:
     ) -> None:
         if not isinstance(mdp, PromptMDP):
             raise ValueError(f"mdp={mdp!r:.80} must be a PromptMDP, as recorded_mdp() makes")
-        whole = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
-        if not whole or num_envs < 1:
-            raise ValueError(f"num_envs={num_envs!r} must be a whole number, 1 or more")
+        self.num_envs = whole_number("num_envs", num_envs)
         try:
             self.autoreset_mode = AutoresetMode(autoreset_mode)
         except ValueError:
@@ -68,7 +67,6 @@ class Episodes:
                 f"{did_you_mean(str(autoreset_mode), modes)}"
             ) from None
         self.mdp = mdp
-        self.num_envs = int(num_envs)
         self.split = split
         self.instance_ids = split_instances(mdp, split)
         self._seeds: IntArray | None = None
@@ -202,21 +200,13 @@ def _seeds(seed: Any, num_envs: int, *, drawn: bool) -> list[int | None]:
     if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
         if len(seed) != num_envs:
             raise ValueError(f"seed has {len(seed)} entries; it must have {num_envs}, one a row")
-        given = [None if value is None else checked_seed(value) for value in seed]
+        given = [None if value is None else check_seed(value) for value in seed]
     elif seed is None:
         given = [None] * num_envs
     else:
-        first = checked_seed(seed)
+        first = check_seed(seed)
         given = [first + row for row in range(num_envs)]
     if not drawn or None not in given:
         return given
     base = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
     return [base + row if value is None else value for row, value in enumerate(given)]
-
-
-def checked_seed(seed: Any) -> int:
-    """Returns a seed as an int; ValueError when it is none."""
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if not whole or not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed!r} must be a whole number, at least 0 and below 2**63")
-    return int(seed)

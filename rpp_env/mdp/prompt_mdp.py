@@ -11,6 +11,7 @@ import numpy as np
 
 from rpp_env.errors import RankingError
 from rpp_env.observations.encoder import ObservationEncoder
+from rpp_env.option_checks import whole_number
 from rpp_env.prompts.catalog import PromptCatalog
 from rpp_env.prompts.render import PromptRenderer
 from rpp_env.recommenders.base import Recommender
@@ -53,9 +54,8 @@ class PromptMDP:
         horizon: int = 15,
         reward_k: int = 10,
     ) -> None:
-        for name, value in (("horizon", horizon), ("reward_k", reward_k)):
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name}={value} must be a whole number, 1 or more")
+        whole_number("horizon", horizon)
+        whole_number("reward_k", reward_k)
         if encoder.horizon != horizon:
             raise ValueError(f"horizon={horizon}, but the encoder was made for {encoder.horizon}")
         self.instances = instances

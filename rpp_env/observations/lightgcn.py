@@ -10,6 +10,7 @@ It knows nothing of splits: the caller leaves the targets of all splits out of t
 import hashlib
 import importlib.util
 import json
+import math
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from rpp_env.assets import build_once, cache_dir
 from rpp_env.errors import AssetError, RppError
+from rpp_env.option_checks import check_between, check_count
 from rpp_env.types import FloatArray, IntArray
 
 _FORMAT: Final = 1  # part of the cache key: raise it when the same inputs give other embeddings
@@ -58,10 +60,9 @@ class LightGCNConfig:
     """Seed of the initial embeddings, the order of the interactions and the negatives."""
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            least = 1 if name in ("dim", "epochs", "batch_size") else 0
-            if not value >= least:
-                raise ValueError(f"{name}={value} must be at least {least}")
+        check_count(self, 1, "dim", "epochs", "batch_size")
+        check_count(self, 0, "num_layers", "seed")
+        check_between(self, 0, math.inf, "learning_rate", "l2")
 
 
 def fit_lightgcn(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rpp_env.assets import ASSETS, build_once, cache_dir, fetch
 from rpp_env.errors import AssetError, RppError
+from rpp_env.option_checks import whole_number
 from rpp_env.types import FloatArray
 
 _FORMAT: Final = 1  # part of the cache key: raise it when the same inputs give another table
@@ -147,8 +148,7 @@ def project(embeddings: FloatArray, *, dim: int = 64, seed: int = 0) -> NDArray[
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings has shape {embeddings.shape}; it must be (n, d)")
     d = embeddings.shape[1]
-    if not 1 <= dim <= d:
-        raise ValueError(f"dim={dim} must be in 1..{d}, the length of an embedding")
+    whole_number("dim", dim, high=d)
     gaussian = np.random.default_rng(seed).standard_normal((d, dim))
     q, r = np.linalg.qr(gaussian)
     directions = q * np.sign(np.diag(r))  # QR is unique when the diagonal of r is positive

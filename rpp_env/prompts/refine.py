@@ -7,7 +7,6 @@ otherwise the original stays, and the rejection is counted.
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from rpp_env.errors import RunError
+from rpp_env.files import atomic_write
 from rpp_env.llm.base import GENERATE, LLM, Chat, Decoding, GeneratingLLM, identity_of
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
@@ -220,9 +220,8 @@ class SentenceRefiner:
             if not self._answers:
                 return
             document = {key.hex(): text for key, text in self._answers.items()}
-            staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            staging.write_text(json.dumps(document), "utf-8")
-            staging.replace(path)
+            with atomic_write(path) as file:
+                file.write(json.dumps(document).encode())
 
     def load(self, path: Path) -> None:
         """Takes over what `save` wrote.

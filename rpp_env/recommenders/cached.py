@@ -1,6 +1,5 @@
 """Recommenders that never ask the same twice."""
 
-import os
 import time
 from pathlib import Path
 from zipfile import BadZipFile
@@ -8,6 +7,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from rpp_env.errors import RunError
+from rpp_env.files import atomic_write
 from rpp_env.prompts.render import prompt_key
 from rpp_env.recommenders.base import Recommender
 from rpp_env.types import PromptBatch, RankingBatch
@@ -86,17 +86,16 @@ class MemoryCachedRecommender:
         """Writes the memory, if there is any, to an ``.npz`` file: all at once or not at all."""
         if not self._answers:
             return
-        staging = path.with_name(f".{path.name}.{os.getpid()}.npz")
         answers = list(self._answers.values())
-        np.savez(
-            staging,
-            keys=np.frombuffer(b"".join(self._answers), np.uint8).reshape(len(answers), -1),
-            rankings=np.frombuffer(b"".join(r for r, _, _ in answers), np.uint16),
-            scores=np.frombuffer(b"".join(s for _, s, _ in answers), np.float32),
-            num_recognised=np.array([n for _, _, n in answers], np.int64),
-            llm_calls=np.array(self.llm_calls),
-        )
-        staging.replace(path)
+        with atomic_write(path) as file:
+            np.savez(
+                file,
+                keys=np.frombuffer(b"".join(self._answers), np.uint8).reshape(len(answers), -1),
+                rankings=np.frombuffer(b"".join(r for r, _, _ in answers), np.uint16),
+                scores=np.frombuffer(b"".join(s for _, s, _ in answers), np.float32),
+                num_recognised=np.array([n for _, _, n in answers], np.int64),
+                llm_calls=np.array(self.llm_calls),
+            )
 
     def load(self, path: Path) -> None:
         """Takes over the memory that `save` wrote.

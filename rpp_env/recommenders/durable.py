@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from rpp_env.option_checks import whole_number
 from rpp_env.prompts.render import prompt_key
 from rpp_env.recommenders.base import Recommender
 from rpp_env.store import AnswerStore
@@ -62,9 +63,8 @@ class CachedRecommender:
         batch_size: int = 64,
         num_workers: int = 1,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("num_workers", num_workers)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be 1 or more")
+        whole_number("batch_size", batch_size)
+        whole_number("num_workers", num_workers)
         self._recommender = recommender
         self._store = store
         self._identity = identity

@@ -9,6 +9,7 @@ import numpy as np
 from rpp_env.llm.base import GENERATE, LLM, STRUCTURED_OUTPUTS, Decoding, GeneratingLLM
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
+from rpp_env.option_checks import whole_number
 from rpp_env.prompts.render import reorder_candidates
 from rpp_env.recommenders.ordering import borda_scores
 from rpp_env.recommenders.parsing import ParsedRanking, parse_ranking
@@ -48,9 +49,8 @@ class GenerationRecommender:
         seed: int = 0,
     ) -> None:
         decoding = decoding or Decoding()
-        for name, value in (("samples", samples), ("permutations", permutations)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be 1 or more")
+        whole_number("samples", samples)
+        whole_number("permutations", permutations)
         if samples > 1 and decoding.temperature == 0:
             raise ValueError(
                 f"samples={samples} with temperature=0 would be the same list {samples} times; "

@@ -8,6 +8,7 @@ from rpp_env.errors import LLMError, RppError
 from rpp_env.llm.base import LLM, NEXT_TOKEN_LOGPROBS, NextTokenLLM
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
+from rpp_env.option_checks import whole_number
 from rpp_env.prompts.render import reorder_candidates
 from rpp_env.recommenders.ordering import order_by_score
 from rpp_env.recommenders.prompting import content_seeds, context_of, following, shown_orders
@@ -49,8 +50,7 @@ class LabelRecommender:
         calibration: Callable[[], PromptBatch] | None = None,
         seed: int = 0,
     ) -> None:
-        if permutations < 1:
-            raise ValueError(f"permutations={permutations} must be 1 or more")
+        whole_number("permutations", permutations)
         self._llm: NextTokenLLM = require_capability(llm, NEXT_TOKEN_LOGPROBS)
         self._permutations = permutations
         self._calibration = calibration

@@ -1,13 +1,13 @@
 """Answers from a complete table of rankings: no LLM, no text, a look-up."""
 
 import hashlib
-import os
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
 from rpp_env.errors import RunError
+from rpp_env.files import atomic_write
 from rpp_env.types import PromptBatch, RankingBatch
 
 
@@ -33,9 +33,8 @@ class RecordedRecommender:
 
     def save(self, path: Path) -> None:
         """Writes which prompts were asked for: all at once or not at all."""
-        staging = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez(staging, asked=np.packbits(self._asked))
-        staging.replace(path)
+        with atomic_write(path) as file:
+            np.savez(file, asked=np.packbits(self._asked))
 
     def load(self, path: Path) -> None:
         """Takes over what `save` wrote.

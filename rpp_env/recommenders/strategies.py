@@ -12,6 +12,7 @@ from rpp_env.llm.base import (
     Decoding,
     identity_of,
 )
+from rpp_env.option_checks import check_count, check_flags, one_of
 from rpp_env.recommenders.base import Recommender
 from rpp_env.recommenders.generation import GenerationRecommender
 from rpp_env.recommenders.label import LabelRecommender
@@ -49,17 +50,9 @@ class RankingConfig:
     """generation: hold the LLM to a JSON list of the candidates, where its engine can."""
 
     def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
-            raise ValueError(
-                f"strategy={self.strategy!r} is none; choose one of {', '.join(STRATEGIES)}"
-            )
-        for name in ("permutations", "samples"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
-        for name in ("calibrate", "constrained"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
+        one_of("strategy", self.strategy, STRATEGIES)
+        check_count(self, 1, "permutations", "samples")
+        check_flags(self, "calibrate", "constrained")
         self.decoding()  # raises what is wrong with it
         for name in _NOT_FOR[self.strategy]:
             if getattr(self, name) != RankingConfig.__dataclass_fields__[name].default:

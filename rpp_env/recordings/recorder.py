@@ -6,7 +6,6 @@ and nothing else; several processes may record into one folder, each block being
 
 import itertools
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from rpp_env.errors import RecordingError
+from rpp_env.files import atomic_write
 from rpp_env.mdp.prompt_mdp import PromptMDP
+from rpp_env.option_checks import check_seed, whole_number
 from rpp_env.prompts.catalog_file import catalog_text
 from rpp_env.recordings.recording import Recording
 from rpp_env.types import IntArray, PromptBatch
@@ -56,9 +57,8 @@ def record(
             prompt depends on the ones before it, or the catalog cannot be written as YAML.
         RecordingError: `out` exists, or its blocks are those of another recording.
     """
-    for name, value, least in (("block_size", block_size, 1), ("seed", seed, 0)):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+    whole_number("block_size", block_size)
+    check_seed(seed)
     ids = _chosen(mdp, num_instances, seed)
     num_items = len(mdp.encoder.embeddings.items)
     if not isinstance(about, Mapping) or len(item_tokens) != num_items:
@@ -122,9 +122,7 @@ def _chosen(mdp: PromptMDP, num_instances: int | None, seed: int) -> IntArray:
     available = len(mdp.instances)
     if num_instances is None:
         num_instances = available
-    whole = isinstance(num_instances, int | np.integer)
-    if not whole or not 1 <= num_instances <= available:
-        raise ValueError(f"num_instances={num_instances} must be from 1 to {available}")
+    whole_number("num_instances", num_instances, high=available)
     # Blocks follow the permutation, so that fewer instances are a beginning of more.
     return np.random.default_rng((seed, 3)).permutation(available)[:num_instances]
 
@@ -137,9 +135,8 @@ def _claim(folder: Path, made_of: Mapping[str, Any]) -> None:
     path = folder / "made_of.json"
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            staging = folder / f"made_of.{os.getpid()}.partial"
-            staging.write_text(text, "utf-8")
-            staging.replace(path)
+            with atomic_write(path) as file:
+                file.write(text.encode())
         elif path.read_text("utf-8") != text:
             raise RecordingError(
                 f"{folder} holds the blocks of another recording (other instances, sentences, LLM "
@@ -186,14 +183,13 @@ def _record_blocks(
 def _record_block(mdp: PromptMDP, instance_ids: IntArray, path: Path) -> None:
     ranked = mdp.recommender.rank(every_prompt(mdp, instance_ids))
     shape = (len(instance_ids), -1, mdp.instances.num_candidates)
-    staging = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
-    np.savez(
-        staging,
-        rankings=ranked.rankings.reshape(shape).astype(np.uint8),
-        scores=ranked.scores.reshape(shape).astype(np.float16),
-        num_recognised=ranked.num_recognised.reshape(len(instance_ids), -1).astype(np.uint8),
-    )
-    staging.replace(path)
+    with atomic_write(path) as file:
+        np.savez(
+            file,
+            rankings=ranked.rankings.reshape(shape).astype(np.uint8),
+            scores=ranked.scores.reshape(shape).astype(np.float16),
+            num_recognised=ranked.num_recognised.reshape(len(instance_ids), -1).astype(np.uint8),
+        )
 
 
 def _assemble(

@@ -5,7 +5,6 @@ the number of instances, K that of combinations of choices in C order, M that of
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from rpp_env.errors import RankingError, RecordingError, RppError, did_you_mean
+from rpp_env.files import atomic_write
 from rpp_env.observations.lightgcn import Embeddings
 from rpp_env.prompts import PromptCatalog
 from rpp_env.prompts.catalog_file import catalog_text, parse_catalog
@@ -138,9 +138,8 @@ class Recording:
             **{name: _smallest(getattr(self.instances, name)) for name in _INSTANCES},
             **dict(_tables(self)),
         }
-        staging = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez_compressed(staging, allow_pickle=False, **arrays)
-        staging.replace(path)
+        with atomic_write(path) as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -20,6 +20,7 @@ from typing import Final, Self
 
 from rpp_env.assets import cache_dir
 from rpp_env.errors import CacheError
+from rpp_env.option_checks import whole_number
 from rpp_env.store.file import StoreFile
 from rpp_env.store.reports import SourceStats, StoreDamage, StoreStats
 
@@ -199,8 +200,8 @@ class AnswerStore:
         if unused_days is None and source_contains is None and max_bytes is None:
             raise ValueError("nothing to go by: give unused_days, source_contains or max_bytes")
         for name, value in (("unused_days", unused_days), ("max_bytes", max_bytes)):
-            if value is not None and value < 0:
-                raise ValueError(f"{name}={value} must not be negative")
+            if value is not None:
+                whole_number(name, value, low=0)
         removed = 0
         with self._file.connected() as connection:
             self._write_uses()

@@ -63,9 +63,9 @@ def test_published_chance_levels():
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_a_bad_k_is_named(k):
-    with pytest.raises(ValueError, match=f"k={k} must be 1 or more"):
+    with pytest.raises(ValueError, match=f"k={k} must be a whole number, 1 or more"):
         ndcg_at_k(np.array([[0, 1]]), np.array([0]), k=k)
-    with pytest.raises(ValueError, match=f"k={k} must be 1 or more"):
+    with pytest.raises(ValueError, match=f"k={k} must be a whole number, 1 or more"):
         chance_ndcg_at_k(5, k=k)
 
 

@@ -8,7 +8,7 @@ from rpp_env import RPPParallelEnv, RPPVectorParallelEnv, toy_mdp
 
 @pytest.mark.parametrize("horizon", [0, -1, 2.5, "3"])
 def test_a_horizon_is_a_whole_number(horizon):
-    with pytest.raises(ValueError, match=f"horizon={horizon}"):
+    with pytest.raises(ValueError, match=f"horizon={horizon!r}"):
         toy_mdp(num_users=20, horizon=horizon)
 
 

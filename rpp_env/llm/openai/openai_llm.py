@@ -19,6 +19,7 @@ from rpp_env.llm.openai.conversation import Conversation
 from rpp_env.llm.openai.endpoints import OPENAI_URL, split_spec
 from rpp_env.llm.openai.transport import Session
 from rpp_env.llm.usage import LLMUsage
+from rpp_env.option_checks import number, whole_number
 from rpp_env.types import FloatArray
 
 
@@ -61,12 +62,9 @@ class OpenAILLM:
         revision: str | None = None,
         backoff: tuple[float, float] = (0.5, 30.0),
     ) -> None:
-        if max_in_flight < 1:
-            raise ValueError(f"max_in_flight={max_in_flight} must be 1 or more")
-        if not 0 < timeout < math.inf:
-            raise ValueError(f"timeout={timeout} must be above 0 and finite, in seconds")
-        if not 0 <= retry_seconds < math.inf:
-            raise ValueError(f"retry_seconds={retry_seconds} must be 0 or more and finite")
+        whole_number("max_in_flight", max_in_flight)
+        number("timeout", timeout, above=0)
+        number("retry_seconds", retry_seconds, low=0)
         if not 0 < backoff[0] <= backoff[1] < math.inf:
             raise ValueError(f"backoff={backoff} must be the first wait and the longest, above 0")
         default_urls = os.environ.get("OPENAI_BASE_URL") or OPENAI_URL

@@ -20,6 +20,7 @@ from rpp_env.llm.prompt_tokens import PromptTokens, check_length, check_prompts
 from rpp_env.llm.seeds import seeds_of_prompts
 from rpp_env.llm.transformers.packing import pack
 from rpp_env.llm.usage import LLMUsage
+from rpp_env.option_checks import whole_number
 from rpp_env.types import FloatArray
 
 _log = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ class TransformersLLM:
         num_workers: int | None = None,
         dtype: str | None = None,
     ) -> None:
-        if num_workers is not None and num_workers < 1:
-            raise ValueError(f"num_workers={num_workers} must be at least 1")
+        if num_workers is not None:
+            whole_number("num_workers", num_workers)
         check_dtype(dtype)
         self.name = f"transformers:{model}"
         self.usage = LLMUsage()

@@ -26,6 +26,7 @@ from rpp_env.llm.seeds import seeds_of_prompts
 from rpp_env.llm.usage import LLMUsage
 from rpp_env.llm.vllm.engine import VllmEngine, runs_on_cpu, vllm_version
 from rpp_env.llm.vllm.scores import next_tokens, score_continuations
+from rpp_env.option_checks import number, whole_number
 from rpp_env.types import FloatArray
 
 RECOMPUTED = "recomputed"
@@ -69,16 +70,12 @@ class VllmLLM:
         seed: int = 0,
     ) -> None:
         check_dtype(dtype)
-        if max_model_len is not None and max_model_len < 2:
-            raise ValueError(f"max_model_len={max_model_len} must be at least 2 tokens")
-        if gpu_memory_utilization is not None and not 0 < gpu_memory_utilization <= 1:
-            raise ValueError(
-                f"gpu_memory_utilization={gpu_memory_utilization} must be above 0 and at most 1"
-            )
-        if tensor_parallel_size < 1:
-            raise ValueError(f"tensor_parallel_size={tensor_parallel_size} must be at least 1")
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed={seed} must be from 0 to 2**32 - 1")
+        if max_model_len is not None:
+            whole_number("max_model_len", max_model_len, low=2)
+        if gpu_memory_utilization is not None:
+            number("gpu_memory_utilization", gpu_memory_utilization, above=0, high=1)
+        whole_number("tensor_parallel_size", tensor_parallel_size)
+        whole_number("seed", seed, low=0, high=2**32 - 1)
         self.name = f"vllm:{model}"
         self.usage = LLMUsage()
         self._model = model

@@ -12,8 +12,8 @@ from rpp_agents.benchmark.experiment import Cell, Variant, run_cell
 from rpp_agents.benchmark.leaderboard_report import to_markdown
 from rpp_agents.benchmark.plots import spread
 from rpp_agents.cli import benchmark_command as benchmark
+from rpp_agents.cli import main as cli
 from rpp_agents.cli.benchmark_command import Benchmark, run_benchmark, variants, write_results
-from rpp_agents.cli.main import main as cli
 from rpp_agents.evaluation.exact_bounds import find_bounds
 from rpp_env import toy_mdp
 from rpp_env.errors import RunError

@@ -82,8 +82,8 @@ def test_prune_says_what_went(capsys, store):
     [
         ([], "give --unused-days, --source-contains or --max-bytes"),
         (["--source-contains", ""], "source_contains='' is in every source"),
-        (["--unused-days", "-1"], "unused_days=-1 must not be negative"),
-        (["--max-bytes", "-5"], "max_bytes=-5 must not be negative"),
+        (["--unused-days", "-1"], "unused_days=-1 must be a whole number, 0 or more"),
+        (["--max-bytes", "-5"], "max_bytes=-5 must be a whole number, 0 or more"),
     ],
 )
 def test_prune_needs_a_rule(capsys, store, arguments, message):

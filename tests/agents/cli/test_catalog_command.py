@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rpp_agents.cli import catalog_command
+from rpp_agents.cli import main as cli
 from rpp_agents.cli.catalog_command import pilot_mdp, pilot_recording
-from rpp_agents.cli.main import main as cli
 from rpp_env import toy_mdp
 from rpp_env.errors import RecordingError
 from rpp_env.llm.base import LOGLIKELIHOOD
@@ -123,10 +123,10 @@ def test_rankings_of_something_else_are_refused(caplog, capsys, ranked):
         (["movies", "--recording", "x"], "both are given"),
         (["movie"], "Did you mean 'movies'"),
         (["--recording", "nowhere"], "neither a file nor a recording"),
-        (["movies", "--users", "0"], "users=0 must be 1 or more"),
-        (["movies", "--show", "-1"], "show=-1 must be 0 or more"),
-        (["movies", "--seed", "-1"], "seed=-1 must be 0 or more"),
-        (["movies", "--threshold", "1.5"], "threshold=1.5 must be from -1 to 1"),
+        (["movies", "--users", "0"], "users=0 must be a whole number, 1 or more"),
+        (["movies", "--show", "-1"], "show=-1 must be a whole number, 0 or more"),
+        (["movies", "--seed", "-1"], "seed=-1 must be a whole number, at least 0"),
+        (["movies", "--threshold", "1.5"], "threshold=1.5 must be a number from -1 to 1"),
         (["--recording", "x", "--out", "y.npz"], "out=y.npz is for ranking"),
         (["--recording", "x", "--dtype", "float32"], "dtype=float32 is for ranking"),
     ],

@@ -1,6 +1,6 @@
 import pytest
 
-from rpp_agents.cli.main import main as cli
+from rpp_agents.cli import main as cli
 
 
 def test_each_command_has_help(capsys):

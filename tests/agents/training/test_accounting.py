@@ -127,5 +127,5 @@ def test_what_a_person_sees():
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
 def test_impossible_prices_are_named(price):
-    with pytest.raises(ValueError, match=r"prompt_price=.* must be 0 or more, and finite"):
+    with pytest.raises(ValueError, match=r"prompt_price=.* must be a number of at least 0"):
         TrainConfig(live=True, prompt_price=price)

@@ -251,11 +251,11 @@ def test_splits_do_not_depend_on_the_order_of_users():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_candidates": 1}, "num_candidates=1 must be at least 2"),
-        ({"targets_per_user": 0}, "targets_per_user=0 must be at least 1"),
-        ({"history_length": 0}, "history_length=0 must be at least 1"),
-        ({"min_history": 0}, "min_history=0 must be at least 1"),
-        ({"seed": -1}, "seed=-1 must be at least 0"),
+        ({"num_candidates": 1}, "num_candidates=1 must be a whole number, 2 or more"),
+        ({"targets_per_user": 0}, "targets_per_user=0 must be a whole number, 1 or more"),
+        ({"history_length": 0}, "history_length=0 must be a whole number, 1 or more"),
+        ({"min_history": 0}, "min_history=0 must be a whole number, 1 or more"),
+        ({"seed": -1}, "seed=-1 must be a whole number, at least 0"),
         ({"split_fractions": (0.7, 0.1, 0.1)}, r"split_fractions=\(0.7, 0.1, 0.1\) .* sum to 1"),
         ({"split_fractions": (1.2, -0.1, -0.1)}, "split_fractions"),
         ({"split_fractions": (0.5, 0.5)}, "three shares"),

@@ -66,7 +66,7 @@ def test_projection_depends_on_the_seed_and_on_nothing_else():
 
 @pytest.mark.parametrize("dim", [0, 21])
 def test_projection_names_a_wrong_dim(dim):
-    with pytest.raises(ValueError, match=rf"dim={dim} must be in 1\.\.20"):
+    with pytest.raises(ValueError, match=rf"dim={dim} must be a whole number from 1 to 20"):
         project(np.zeros((5, 20)), dim=dim)
 
 

@@ -181,7 +181,7 @@ def test_an_identity_that_json_cannot_say(store, bad):
 
 @pytest.mark.parametrize("option", ["batch_size", "num_workers"])
 def test_bounds(store, option):
-    with pytest.raises(ValueError, match=f"{option}=0 must be 1 or more"):
+    with pytest.raises(ValueError, match=f"{option}=0 must be a whole number, 1 or more"):
         cached(store, **{option: 0})
 
 

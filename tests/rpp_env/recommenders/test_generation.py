@@ -142,7 +142,7 @@ def test_what_cannot_be_is_named():
     with pytest.raises(ValueError, match="samples=2 with temperature=0 would be the same list"):
         GenerationRecommender(Writer(alphabetical), samples=2)
     for name in ("samples", "permutations"):
-        with pytest.raises(ValueError, match=f"{name}=0 must be 1 or more"):
+        with pytest.raises(ValueError, match=f"{name}=0 must be a whole number, 1 or more"):
             GenerationRecommender(Writer(alphabetical), **{name: 0})
     plain = Writer(alphabetical)
     plain.capabilities = frozenset({"generate"})

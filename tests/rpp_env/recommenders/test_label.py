@@ -133,7 +133,7 @@ def test_what_cannot_be_ranked_is_named():
     made, _ = renderer()
     with pytest.raises(LLMError, match="infinite"):
         LabelRecommender(Biased([0, np.inf, 0, 0, 0])).rank(batch(made, [0]))
-    with pytest.raises(ValueError, match="permutations=0 must be 1 or more"):
+    with pytest.raises(ValueError, match="permutations=0 must be a whole number, 1 or more"):
         LabelRecommender(Biased(BIAS), permutations=0)
     one_format = LabelRecommender(Biased(BIAS), calibration=lambda: batch(made, [0]))
     with pytest.raises(RppError, match="no prompt whose answer begins with ''"):

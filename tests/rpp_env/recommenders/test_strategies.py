@@ -95,11 +95,14 @@ def test_catalogs_that_do_not_fit_a_strategy_are_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "guess"}, "strategy='guess' is none; choose one of likelihood, label"),
+        ({"strategy": "guess"}, "strategy='guess' is not known. Known: generation, label"),
         ({"strategy": "label", "permutations": 0}, "permutations=0 must be a whole number"),
         ({"strategy": "generation", "samples": 1.5}, "samples=1.5 must be a whole number"),
-        ({"strategy": "generation", "temperature": -1.0}, "temperature=-1.0 must be 0 or more"),
-        ({"strategy": "generation", "top_p": 0.0}, "top_p=0.0 must be above 0"),
+        (
+            {"strategy": "generation", "temperature": -1.0},
+            "temperature=-1.0 must be a number of at",
+        ),
+        ({"strategy": "generation", "top_p": 0.0}, "top_p=0.0 must be a number above 0"),
         ({"strategy": "generation", "max_tokens": 0}, "max_tokens=0 must be a whole number"),
         ({"strategy": "generation", "max_tokens": 2.5}, "max_tokens=2.5 must be a whole number"),
         ({"strategy": "generation", "temperature": "hot"}, "temperature='hot' must be a number"),

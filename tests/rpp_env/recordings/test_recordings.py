@@ -231,8 +231,8 @@ def test_a_damaged_block_is_named(tmp_path, monkeypatch, damage):
     [
         ("toy.npy", {}, "toy.npy' must be a file NAME.npz"),
         ("nowhere/toy.npz", {}, "in a folder that exists"),
-        ("toy.npz", {"num_instances": 0}, "num_instances=0 must be from 1 to 12"),
-        ("toy.npz", {"num_instances": 13}, "num_instances=13 must be from 1 to 12"),
+        ("toy.npz", {"num_instances": 0}, "num_instances=0 must be a whole number from 1 to 12"),
+        ("toy.npz", {"num_instances": 13}, "num_instances=13 must be a whole number from 1 to 12"),
         ("toy.npz", {"block_size": 0}, "block_size=0 must be a whole number, 1 or more"),
     ],
 )

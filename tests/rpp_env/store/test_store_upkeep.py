@@ -184,8 +184,8 @@ def test_pruning_shrinks_the_file(store):
     ("rules", "message"),
     [
         ({}, "nothing to go by"),
-        ({"unused_days": -1}, "unused_days=-1 must not be negative"),
-        ({"max_bytes": -1}, "max_bytes=-1 must not be negative"),
+        ({"unused_days": -1}, "unused_days=-1 must be a whole number, 0 or more"),
+        ({"max_bytes": -1}, "max_bytes=-1 must be a whole number, 0 or more"),
     ],
 )
 def test_prune_needs_a_rule(store, rules, message):

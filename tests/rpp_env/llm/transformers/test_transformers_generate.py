@@ -151,7 +151,7 @@ def test_schemas_name_the_backends_that_take_one(llm):
     ("prompts", "seeds", "message"),
     [
         (["A"], [1, 2], r"seeds has 2 values for 1 prompts"),
-        (["A", "B"], [0, -1], r"seeds\[1\]=-1 must be from 0"),
+        (["A", "B"], [0, -1], r"seeds\[1\]=-1 must be a whole number from 0"),
         (["A"], [2**63], r"seeds\[0\]=9223372036854775808 must be"),
         (["A", ""], None, r"prompts\[1\]: a prompt needs a token"),
     ],

@@ -9,7 +9,6 @@ from rpp_env.data import Interactions, load_interactions, make_instances, traini
 from rpp_env.llm.base import LLM
 from rpp_env.llm.load import DEFAULT_LLM, llm_of
 from rpp_env.mdp.prompt_mdp import PromptMDP
-from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import LightGCNConfig, cached_lightgcn
 from rpp_env.observations.text import SentenceEncoder, project, sentence_table
 from rpp_env.option_checks import true_or_false, whole_number
@@ -100,15 +99,9 @@ def make_mdp(
         config=LightGCNConfig(seed=seed),
         progress=progress,
     )
-    encoder = ObservationEncoder(
-        instances=instances,
-        embeddings=embeddings,
-        sentences=[
-            sentence_table(sentences.sentences(pattern), progress=progress) for pattern in PATTERNS
-        ],
-        horizon=horizon,
-        prompt_embeddings=None if refiner is None else refiner.embeddings,
-    )
+    sentence_embeddings = [
+        sentence_table(sentences.sentences(pattern), progress=progress) for pattern in PATTERNS
+    ]
     renderer = PromptRenderer(
         catalog=sentences, instances=instances, titles=interactions.titles, refiner=refiner
     )
@@ -117,15 +110,14 @@ def make_mdp(
             llm_of(llm),
             ranking,
             renderer=renderer,
-            instances=instances,
             seed=seed,
             store=store,
         )
-    return PromptMDP(
-        instances=instances,
+    return PromptMDP.from_embeddings(
         renderer=renderer,
         recommender=recommender,
-        encoder=encoder,
+        embeddings=embeddings,
+        sentences=sentence_embeddings,
         horizon=horizon,
         reward_k=reward_k,
     )

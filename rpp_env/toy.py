@@ -8,7 +8,6 @@ agent can solve unseen users; the optimum is an NDCG of 1 at each step. No LLM, 
 import numpy as np
 
 from rpp_env.mdp.prompt_mdp import PromptMDP
-from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import Embeddings
 from rpp_env.option_checks import check_seed, whole_number
 from rpp_env.prompts.catalog import HistoryRecords, OutputFormat, PromptCatalog
@@ -113,22 +112,15 @@ def toy_mdp(
     best_of_kind = np.stack(
         [rng.integers(size, size=num_types) for size in catalog.num_choices], axis=1
     )
-    return PromptMDP(
-        instances=instances,
+    return PromptMDP.from_embeddings(
         renderer=PromptRenderer(
             catalog=catalog,
             instances=instances,
             titles=tuple(f"Item {i}" for i in range(num_items)),
         ),
         recommender=PlantedRecommender(instances, best_of_kind[kinds], seed=seed),
-        encoder=ObservationEncoder(
-            instances=instances,
-            embeddings=embeddings,
-            sentences=[
-                rng.normal(size=(size, dim)).astype(np.float32) for size in catalog.num_choices
-            ],
-            horizon=horizon,
-        ),
+        embeddings=embeddings,
+        sentences=[rng.normal(size=(size, dim)).astype(np.float32) for size in catalog.num_choices],
         horizon=horizon,
     )
 

@@ -5,7 +5,7 @@ M the number of candidates of each, H the longest history shown.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +27,7 @@ SPLITS: Final = ("train", "validation", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Instances:
-    """Ranking problems, one a row: a user's history, M candidates, the slot of the target.
+    """Ranking problems, one per row: a user's history, M candidates, the slot of the target.
 
     Items and users are indices into the tables of the `Interactions` they were made from.
     """
@@ -61,13 +61,16 @@ class Instances:
 
     def select(self, rows: IntArray | BoolArray) -> "Instances":
         """Returns the instances of these rows, in this order."""
-        return Instances(
-            users=self.users[rows],
-            histories=self.histories[rows],
-            candidates=self.candidates[rows],
-            target_slots=self.target_slots[rows],
-            splits=self.splits[rows],
-        )
+        return Instances(**{name: array[rows] for name, array in self.arrays().items()})
+
+    def arrays(self) -> dict[str, IntArray]:
+        """Returns all fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def equals(self, other: "Instances") -> bool:
+        """Returns whether both are the same ranking problems, in the same order."""
+        pairs = zip(self.arrays().values(), other.arrays().values(), strict=True)
+        return self is other or all(np.array_equal(mine, theirs) for mine, theirs in pairs)
 
     def in_split(self, split: str) -> IntArray:
         """Returns the ids (row numbers) of the instances of a split, ascending. Shape: (n,)."""

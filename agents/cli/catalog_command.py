@@ -20,7 +20,6 @@ from rpp_env.errors import RecordingError
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA, load_data
 from rpp_env.mdp.spaces import split_instances
-from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.option_checks import check_between, check_count, check_seed, first_changed
 from rpp_env.prompts import PromptRenderer
 from rpp_env.recommenders import RankingConfig
@@ -174,18 +173,13 @@ def pilot_mdp(mdp: PromptMDP, *, users: int, seed: int) -> PromptMDP:
     """
     ids = evaluation_instances(mdp, split="train", users=users, seed=seed)
     instances = mdp.instances.select(ids)
-    return PromptMDP(
-        instances=instances,
+    return PromptMDP.from_embeddings(
         renderer=PromptRenderer(
             catalog=mdp.catalog, instances=instances, titles=mdp.renderer.titles
         ),
         recommender=mdp.recommender,
-        encoder=ObservationEncoder(
-            instances=instances,
-            embeddings=mdp.encoder.embeddings,
-            sentences=mdp.encoder.sentences,
-            horizon=mdp.horizon,
-        ),
+        embeddings=mdp.encoder.embeddings,
+        sentences=mdp.encoder.sentences,
         horizon=mdp.horizon,
         reward_k=mdp.reward_k,
     )

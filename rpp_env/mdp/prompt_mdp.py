@@ -5,12 +5,14 @@ instance's candidates with the prompt they make, and NDCG of that ranking is the
 """
 
 import hashlib
+from collections.abc import Collection, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from rpp_env.errors import RankingError
 from rpp_env.observations.encoder import ObservationEncoder
+from rpp_env.observations.lightgcn import Embeddings
 from rpp_env.option_checks import whole_number
 from rpp_env.prompts.catalog import PromptCatalog
 from rpp_env.prompts.render import PromptRenderer
@@ -36,34 +38,78 @@ class PromptMDP:
     the last step.
 
     Args:
-        instances: The ranking problems, of all splits.
-        renderer: Makes prompts; its catalog defines the actions.
-        recommender: Ranks.
-        encoder: Makes observations; made for the same instances, catalog and horizon.
-        horizon: Steps before truncation (15 in the paper's reference code).
+        renderer: Makes prompts. Its instances are the ranking problems, of all splits; its catalog
+            defines the actions.
+        recommender: Ranks the candidates.
+        encoder: Makes observations of the same instances. Its horizon is the number of steps
+            before truncation.
         reward_k: Cut-off of the NDCG that is the reward.
+        instances: The instances of the renderer, if they are to be checked.
+        horizon: The horizon of the encoder, if it is to be checked.
+
+    Raises:
+        ValueError: `reward_k` is not a whole number of 1 or more, or the instances or the horizon
+            are not the same everywhere.
     """
 
     def __init__(
         self,
         *,
-        instances: Instances,
         renderer: PromptRenderer,
         recommender: Recommender,
         encoder: ObservationEncoder,
-        horizon: int = 15,
         reward_k: int = 10,
+        instances: Instances | None = None,
+        horizon: int | None = None,
     ) -> None:
-        whole_number("horizon", horizon)
-        whole_number("reward_k", reward_k)
-        if encoder.horizon != horizon:
+        for name, given in (("encoder", encoder.instances), ("instances", instances)):
+            if given is not None and not given.equals(renderer.instances):
+                raise ValueError(f"{name}: its instances are not those of the renderer")
+        if horizon is not None and horizon != encoder.horizon:
             raise ValueError(f"horizon={horizon}, but the encoder was made for {encoder.horizon}")
-        self.instances = instances
         self.renderer = renderer
         self.recommender = recommender
         self.encoder = encoder
-        self.horizon = horizon
-        self.reward_k = reward_k
+        self.instances = renderer.instances
+        self.horizon = encoder.horizon
+        self.reward_k = whole_number("reward_k", reward_k)
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        *,
+        renderer: PromptRenderer,
+        recommender: Recommender,
+        embeddings: Embeddings,
+        sentences: Sequence[FloatArray],
+        horizon: int = 15,
+        reward_k: int = 10,
+        hide: Collection[str] = (),
+    ) -> Self:
+        """Makes the encoder too, for the instances and the refiner of the renderer.
+
+        Args:
+            renderer: Makes prompts.
+            recommender: Ranks the candidates.
+            embeddings: As for `ObservationEncoder`.
+            sentences: As for `ObservationEncoder`.
+            horizon: Steps before truncation (15 in the paper's reference code).
+            reward_k: Cut-off of the NDCG that is the reward.
+            hide: As for `ObservationEncoder`.
+
+        Raises:
+            ValueError: An argument is out of its range.
+        """
+        refiner = renderer.refiner
+        encoder = ObservationEncoder(
+            instances=renderer.instances,
+            embeddings=embeddings,
+            sentences=sentences,
+            horizon=horizon,
+            hide=hide,
+            prompt_embeddings=None if refiner is None else refiner.embeddings,
+        )
+        return cls(renderer=renderer, recommender=recommender, encoder=encoder, reward_k=reward_k)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # It holds no episode: copies of a view share it, and with it the LLM and what it answered.
@@ -77,14 +123,7 @@ class PromptMDP:
     def fingerprint(self) -> str:
         """SHA-256 over instances, titles, sentences and their refiner: what an action means."""
         digest = hashlib.sha256(self.catalog.fingerprint().encode())
-        instances = self.instances
-        for array in (
-            instances.users,
-            instances.histories,
-            instances.candidates,
-            instances.target_slots,
-            instances.splits,
-        ):
+        for array in self.instances.arrays().values():
             digest.update(repr(array.shape).encode() + array.astype("<i8").tobytes())
         digest.update("\0".join(self.renderer.titles).encode("utf-8", "surrogatepass"))
         if self.renderer.refiner is not None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from rpp_env.errors import did_you_mean
 from rpp_env.observations.lightgcn import Embeddings
+from rpp_env.option_checks import whole_number
 from rpp_env.types import NO_CHOICE, PATTERNS, FloatArray, Instances, IntArray, PromptState
 
 # Observations are clipped to this, so that spaces are bounded; affinities have unit variance.
@@ -69,7 +70,8 @@ class ObservationEncoder:
             of their sentences' (RPP+). Shape: (B, 4) -> (B, P).
 
     Raises:
-        ValueError: `hide` names no part of the layout.
+        ValueError: `horizon` is not a whole number of 1 or more, or `hide` names something that is
+            not a part of the layout.
     """
 
     def __init__(
@@ -84,8 +86,8 @@ class ObservationEncoder:
     ) -> None:
         self.embeddings = embeddings
         self.sentences = tuple(sentences)
-        self.horizon = horizon
-        self._instances = instances
+        self.horizon = whole_number("horizon", horizon)
+        self.instances = instances
         self._prompt_embeddings = prompt_embeddings
         self._items = _bounded(embeddings.items)
         self._users = _bounded(embeddings.users)[instances.users]  # (N, D)
@@ -168,9 +170,9 @@ class ObservationEncoder:
     def _encode_prompted(self, state: PromptState, rows: Any, out: FloatArray) -> None:
         at = self.state_layout.slice
         ids, choices = state.instance_ids[rows], state.choices[rows]
-        num_rows, num_candidates = len(ids), self._instances.num_candidates
+        num_rows, num_candidates = len(ids), self.instances.num_candidates
         slots = state.rankings[rows] + (ids * num_candidates)[:, None]
-        items = self._instances.candidates.ravel().take(slots.ravel())
+        items = self.instances.candidates.ravel().take(slots.ravel())
         out[:, at("ranked_items")] = self._items.take(items, axis=0).reshape(num_rows, -1)
         out[:, at("affinities")] = self.affinities.ravel().take(slots)
         prompt = out[:, at("prompt")]
@@ -183,11 +185,11 @@ class ObservationEncoder:
             first += len(quarters)
         if self._prompt_embeddings is not None:
             prompt[:] = _bounded(self._prompt_embeddings(choices))
-        longest = self._instances.histories.shape[1]
+        longest = self.instances.histories.shape[1]
         out[:, at("history_length").start] = state.history_lengths[rows] / longest
 
     def _layout(self, choice_sizes: tuple[int, ...], choice_name: str) -> ObservationLayout:
-        dim, num_candidates = self._items.shape[1], self._instances.num_candidates
+        dim, num_candidates = self._items.shape[1], self.instances.num_candidates
         parts = {
             "user": dim,
             "ranked_items": num_candidates * dim,

@@ -33,7 +33,7 @@ class PromptRenderer:
     ) -> None:
         self.catalog = catalog
         self.refiner = refiner
-        self._instances = instances
+        self.instances = instances
         self.titles = titles if catalog.title_years else [_strip_year(t) for t in titles]
 
     def batch(
@@ -56,11 +56,11 @@ class PromptRenderer:
 
     def candidate_titles(self, instance_id: int) -> tuple[str, ...]:
         """Returns the titles of an instance's candidates, in slot order."""
-        return tuple(self.titles[item] for item in self._instances.candidates[instance_id])
+        return tuple(self.titles[item] for item in self.instances.candidates[instance_id])
 
     def history_titles(self, instance_id: int, length: int) -> list[str]:
         """Returns the titles of the last `length` records of the history, oldest first."""
-        items = self._instances.histories[instance_id]
+        items = self.instances.histories[instance_id]
         items = items[items >= 0]
         return [self.titles[item] for item in items[max(len(items) - length, 0) :]]
 

@@ -23,7 +23,7 @@ def build_recommender(
     config: RankingConfig,
     *,
     renderer: PromptRenderer,
-    instances: Instances,
+    instances: Instances | None = None,
     seed: int = 0,
     store: AnswerStore | None = None,
 ) -> MemoryCachedRecommender:
@@ -33,7 +33,7 @@ def build_recommender(
         llm: What ranks.
         config: How.
         renderer: Makes the prompts of calibration.
-        instances: The ranking problems that `renderer` knows.
+        instances: The ranking problems; by default those of `renderer`.
         seed: Of all that the strategy draws.
         store: Where answers outlive this process; None for nowhere. Not used for an LLM without
             `identity`.
@@ -42,6 +42,7 @@ def build_recommender(
         ValueError: The strategy does not work with this LLM or this catalog.
     """
     catalog = renderer.catalog
+    instances = renderer.instances if instances is None else instances
     if config.strategy != "likelihood" and not catalog.always_lists_candidates:
         raise ValueError(
             f"catalog {catalog.name!r} does not list the candidates in every prompt, which "

@@ -8,7 +8,6 @@ from rpp_env.llm.base import LLM
 from rpp_env.llm.load import llm_of, load_llm
 from rpp_env.make import load_data
 from rpp_env.mdp.prompt_mdp import PromptMDP
-from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.prompts import PromptRenderer
 from rpp_env.recommenders import RankingConfig, build_recommender
 from rpp_env.recordings.load import DEFAULT_RECORDING, load_recording
@@ -74,23 +73,17 @@ def live_mdp(
     renderer = PromptRenderer(
         catalog=recording.catalog, instances=recording.instances, titles=source.titles
     )
-    return PromptMDP(
-        instances=recording.instances,
+    return PromptMDP.from_embeddings(
         renderer=renderer,
         recommender=build_recommender(
             llm_of(llm),
             ranking,
             renderer=renderer,
-            instances=recording.instances,
             seed=seed,
             store=AnswerStore() if cache else None,
         ),
-        encoder=ObservationEncoder(
-            instances=recording.instances,
-            embeddings=recording.embeddings,
-            sentences=recording.sentences,
-            horizon=horizon,
-        ),
+        embeddings=recording.embeddings,
+        sentences=recording.sentences,
         horizon=horizon,
         reward_k=reward_k,
     )

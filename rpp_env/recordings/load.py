@@ -7,7 +7,6 @@ from typing import Final
 
 from rpp_env.errors import RecordingError, did_you_mean
 from rpp_env.mdp.prompt_mdp import PromptMDP
-from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.prompts import PromptRenderer
 from rpp_env.recommenders import RecordedRecommender
 from rpp_env.recordings.recording import Recording
@@ -70,23 +69,18 @@ def recorded_mdp(
         recording = load_recording(recording)
     if keep:
         recording = recording.keep(keep)
-    return PromptMDP(
-        instances=recording.instances,
+    return PromptMDP.from_embeddings(
         renderer=PromptRenderer(
             catalog=recording.catalog,
             instances=recording.instances,
             titles=tuple(f"item {token}" for token in recording.item_tokens),
         ),
         recommender=RecordedRecommender(recording.table, num_choices=recording.num_choices),
-        encoder=ObservationEncoder(
-            instances=recording.instances,
-            embeddings=recording.embeddings,
-            sentences=recording.sentences,
-            horizon=horizon,
-            hide=hide,
-        ),
+        embeddings=recording.embeddings,
+        sentences=recording.sentences,
         horizon=horizon,
         reward_k=reward_k,
+        hide=hide,
     )
 
 

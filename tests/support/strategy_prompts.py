@@ -4,7 +4,6 @@ import numpy as np
 
 from rpp_env import PromptMDP
 from rpp_env.llm import Completion
-from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import Embeddings
 from rpp_env.prompts import HistoryRecords, OutputFormat, PromptCatalog, PromptRenderer
 from rpp_env.recommenders import RankingConfig, build_recommender
@@ -115,28 +114,22 @@ def text_of(prompt):
 
 def small_mdp(llm, *, strategy="generation", store=None, horizon=3, num_instances=60):
     """An environment ranked by an LLM, with embeddings at random; no asset is needed."""
-    made, instances = renderer("letters" if strategy == "label" else "numbers", num_instances)
+    made, _ = renderer("letters" if strategy == "label" else "numbers", num_instances)
     rng = np.random.default_rng(1)
-    return PromptMDP(
-        instances=instances,
+    return PromptMDP.from_embeddings(
         renderer=made,
         recommender=build_recommender(
             llm,
             RankingConfig(strategy=strategy),
             renderer=made,
-            instances=instances,
             store=store,
         ),
-        encoder=ObservationEncoder(
-            instances=instances,
-            embeddings=Embeddings(
-                users=rng.normal(size=(num_instances, 4)).astype(np.float32),
-                items=rng.normal(size=(len(TITLES), 4)).astype(np.float32),
-            ),
-            sentences=[
-                rng.normal(size=(size, 3)).astype(np.float32) for size in made.catalog.num_choices
-            ],
-            horizon=horizon,
+        embeddings=Embeddings(
+            users=rng.normal(size=(num_instances, 4)).astype(np.float32),
+            items=rng.normal(size=(len(TITLES), 4)).astype(np.float32),
         ),
+        sentences=[
+            rng.normal(size=(size, 3)).astype(np.float32) for size in made.catalog.num_choices
+        ],
         horizon=horizon,
     )

@@ -30,11 +30,9 @@ CONFIG = TrainConfig(iterations=3, num_envs=4, horizon=5, seed=3)
 def remembering_toy(recommender=None):
     mdp = toy_mdp(num_users=60, horizon=CONFIG.horizon)
     return PromptMDP(
-        instances=mdp.instances,
         renderer=mdp.renderer,
         recommender=MemoryCachedRecommender(recommender or mdp.recommender),
         encoder=mdp.encoder,
-        horizon=mdp.horizon,
     )
 
 

@@ -266,6 +266,28 @@ def test_constructor_arguments_out_of_range_are_named(argument):
         small_mdp(**{argument: 0})
 
 
+def parts(mdp):
+    return {"renderer": mdp.renderer, "recommender": mdp.recommender, "encoder": mdp.encoder}
+
+
+def test_instances_and_horizon_are_those_of_the_renderer_and_the_encoder():
+    mdp = small_mdp(horizon=4)
+    made = PromptMDP(**parts(mdp))
+    assert made.instances is mdp.renderer.instances
+    assert made.horizon == mdp.encoder.horizon == 4
+    assert made.fingerprint() == mdp.fingerprint()
+
+
+def test_instances_and_horizons_that_differ_are_named():
+    mdp, other = small_mdp(), toy_mdp(num_users=20, num_candidates=3)
+    with pytest.raises(ValueError, match="horizon=5, but the encoder was made for 4"):
+        PromptMDP(**parts(mdp), horizon=5)
+    with pytest.raises(ValueError, match=r"encoder: .* are not those of the renderer"):
+        PromptMDP(**{**parts(mdp), "encoder": other.encoder})
+    with pytest.raises(ValueError, match=r"instances: .* are not those of the renderer"):
+        PromptMDP(**parts(mdp), instances=other.instances)
+
+
 def test_history_mode_set_replaces_the_number_of_records():
     mdp = small_mdp(records=(1, 3, 9))
     state = mdp.initial(np.arange(3))

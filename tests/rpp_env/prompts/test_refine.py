@@ -7,7 +7,6 @@ from strategy_prompts import Biased, Writer, catalog, renderer, shown_titles, te
 from rpp_env import PromptMDP, RPPParallelEnv
 from rpp_env.errors import LLMUnavailableError, RunError
 from rpp_env.llm import Decoding
-from rpp_env.observations.encoder import ObservationEncoder
 from rpp_env.observations.lightgcn import Embeddings
 from rpp_env.prompts import PromptRenderer
 from rpp_env.prompts.refine import SentenceRefiner
@@ -197,25 +196,18 @@ def refined_mdp(answer):
     polisher, llm = refiner(answer)
     rng = np.random.default_rng(1)
     sizes = made.catalog.num_choices
-    encoder = ObservationEncoder(
-        instances=instances,
+    refined = PromptRenderer(
+        catalog=made.catalog, instances=instances, titles=made.titles, refiner=polisher
+    )
+    ranker = Writer(lambda prompt, _: "\n".join(sorted(shown_titles(prompt))))
+    mdp = PromptMDP.from_embeddings(
+        renderer=refined,
+        recommender=MemoryCachedRecommender(GenerationRecommender(ranker)),
         embeddings=Embeddings(
             users=rng.normal(size=(40, 2)).astype(np.float32),
             items=rng.normal(size=(16, 2)).astype(np.float32),
         ),
         sentences=[np.zeros((size, 3), np.float32) for size in sizes],
-        horizon=3,
-        prompt_embeddings=polisher.embeddings,
-    )
-    refined = PromptRenderer(
-        catalog=made.catalog, instances=instances, titles=made.titles, refiner=polisher
-    )
-    ranker = Writer(lambda prompt, _: "\n".join(sorted(shown_titles(prompt))))
-    mdp = PromptMDP(
-        instances=instances,
-        renderer=refined,
-        recommender=MemoryCachedRecommender(GenerationRecommender(ranker)),
-        encoder=encoder,
         horizon=3,
     )
     return mdp, ranker, polisher
@@ -248,13 +240,11 @@ def test_the_initial_observation_asks_nothing():
 def test_another_refiner_is_another_environment():
     mdp, _, _ = refined_mdp(politely)
     plain = PromptMDP(
-        instances=mdp.instances,
         renderer=PromptRenderer(
             catalog=mdp.catalog, instances=mdp.instances, titles=mdp.renderer.titles
         ),
         recommender=mdp.recommender,
         encoder=mdp.encoder,
-        horizon=3,
     )
     assert plain.fingerprint() != mdp.fingerprint()
 

@@ -175,7 +175,7 @@ def read(shown_title):
 @given(titles=st.lists(st.text(), min_size=8, max_size=8))
 def test_titles_survive_whatever_they_hold(titles):
     base = odd_renderer()
-    renderer = PromptRenderer(catalog=base.catalog, instances=base._instances, titles=titles)
+    renderer = PromptRenderer(catalog=base.catalog, instances=base.instances, titles=titles)
     prompt = renderer.render(0, np.array([0, 0, 0, 1]), 4)
     lines = prompt.user.split("\n")
     assert len(lines) == 2 + 4
@@ -191,7 +191,7 @@ def test_candidates_may_be_listed_in_any_sentence_but_the_history():
         role_playing=("Of {num_candidates}:\n{candidates}",),
         reasoning_guidance=("Think of\n{candidates}",),
     )
-    renderer = PromptRenderer(catalog=everywhere, instances=base._instances, titles=ODD_TITLES)
+    renderer = PromptRenderer(catalog=everywhere, instances=base.instances, titles=ODD_TITLES)
     prompt = renderer.render(0, np.array([0, 0, 0, 1]), 1)
     listed = "\n".join(f"- {format_title(title)}" for title in ODD_TITLES[4:])
     assert prompt.system == f"Of 4:\n{listed}"
@@ -203,7 +203,7 @@ def test_years_are_left_out_where_the_catalog_says_so():
     base = odd_renderer()
     titles = ("Heat (1995)", "(1984)", "1984 (1956)", "Two (12)", "A (1999)", "B", "C", "D")
     renderer = PromptRenderer(
-        catalog=replace(base.catalog, title_years=False), instances=base._instances, titles=titles
+        catalog=replace(base.catalog, title_years=False), instances=base.instances, titles=titles
     )
     assert renderer.history_titles(0, 4) == ["Heat", "(1984)", "1984", "Two (12)"]
     assert renderer.candidate_titles(0) == ("A", "B", "C", "D")
@@ -232,7 +232,7 @@ def test_doubled_braces_are_one_brace_in_every_pattern():
     """As the error about a stray brace says: "a literal brace is written twice"."""
     braces = parse_catalog(BRACES, where="braces")
     base = odd_renderer()
-    renderer = PromptRenderer(catalog=braces, instances=base._instances, titles="ABCDEFGH")
+    renderer = PromptRenderer(catalog=braces, instances=base.instances, titles="ABCDEFGH")
     prompt = renderer.render(0, np.array([0, 0, 0, 0]), 1)
     assert (prompt.system, prompt.user) == ("{Role}", "{D}\n{Think}\n{4}")
     assert prompt.answer_prefix == "{Next}"

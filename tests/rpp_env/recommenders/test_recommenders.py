@@ -124,7 +124,7 @@ def test_ties_do_not_depend_on_the_rest_of_the_batch():
 def test_the_preferred_titles_own_slot_is_on_top_whatever_the_slot(output_format):
     """No second shuffle between the prompt and the ranking."""
     prompts = renderer()
-    places = prompts._instances.candidates == 7
+    places = prompts.instances.candidates == 7
     ids = np.flatnonzero(places.any(axis=1))
     assert set(places.argmax(axis=1)[ids]) == set(range(NUM_CANDIDATES))
     batch = batch_of(prompts, ids, choices=(1, 0, 0, output_format))
@@ -158,7 +158,7 @@ def test_what_the_llm_is_asked(output_format, context, space):
 def test_a_score_that_is_not_finite_is_an_error(bad):
     llm = FakeLLM(lambda _, title: bad if title.strip() == FAVOURITE else 0.0)
     prompts = renderer()
-    wrong = int(np.flatnonzero((prompts._instances.candidates == 7).any(axis=1))[0])
+    wrong = int(np.flatnonzero((prompts.instances.candidates == 7).any(axis=1))[0])
     recommender = LikelihoodRecommender(llm)
     with pytest.raises(LLMError, match=r"fake:llm gave a score that is not finite for: Seen: Film"):
         recommender.rank(batch_of(prompts, [wrong]))

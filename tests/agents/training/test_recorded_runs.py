@@ -13,7 +13,7 @@ from rpp_agents.training.train import train
 from rpp_agents.training.train_config import TrainConfig
 from rpp_env import recorded_mdp, toy_mdp
 from rpp_env.errors import RecordingError, RunError
-from rpp_env.recordings import record
+from rpp_env.recordings import load_recording, record
 from rpp_env.rewards import ndcg_at_k
 
 
@@ -43,7 +43,7 @@ def test_the_oracle_is_exact_and_every_user_counts(trained):
     mdp = recorded_mdp(trained / "toy.npz")
     ids = mdp.instances.in_split("test")
     assert scoreboard.num_users == len(ids)
-    recording_rankings = mdp.recommender._rankings.reshape(len(mdp.instances), -1, 10)
+    recording_rankings = load_recording(trained / "toy.npz").rankings
     slots = mdp.instances.target_slots[ids]
     every = np.stack(
         [ndcg_at_k(r, slots, k=10) for r in np.moveaxis(recording_rankings[ids], 1, 0)]

@@ -1,7 +1,7 @@
-"""From the name of a model to the folder to load and to the identity of its weights.
+"""From the name of a model to the checkpoint to load, and to the identity of its weights.
 
-What transformers and vLLM have in common: both read transformers checkpoints, whether an embedded
-asset, a folder or an id on the Hugging Face hub. Knows nothing of how a model is run.
+Shared by transformers and vLLM. A model is an embedded asset, a folder, or an id on the Hugging
+Face hub. Knows nothing of how a model is run.
 """
 
 import hashlib
@@ -20,25 +20,25 @@ SETTINGS_FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
 def check_dtype(dtype: str | None) -> None:
-    """Refuses what is no type for weights; None leaves the choice to the engine.
+    """Checks the type of the weights; None leaves the choice to the engine.
 
     Raises:
         ValueError: There is no such type.
     """
     if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is no type for weights. {did_you_mean(dtype, DTYPES)}")
+        raise ValueError(f"dtype={dtype!r} is not a type of weights. {did_you_mean(dtype, DTYPES)}")
 
 
-def checkpoint_of(model: str) -> str:
-    """Returns the folder, or the hub id, that transformers and vLLM can load.
+def resolve_checkpoint(model: str) -> str:
+    """Returns the folder or the hub id that transformers and vLLM can load.
 
-    An asset is fetched; one that is a GGUF file is converted once, to float32.
+    An asset is downloaded. An asset that is a GGUF file is converted to float32 once.
 
     Args:
         model: Name of an embedded asset, a folder, or a hub id.
 
     Raises:
-        AssetError: The asset cannot be fetched.
+        AssetError: The asset cannot be downloaded.
     """
     if model not in ASSETS:
         return model
@@ -55,28 +55,28 @@ def checkpoint_of(model: str) -> str:
 
 
 def weights_identity(model: str) -> dict[str, str]:
-    """What tells a model's weights from all others.
+    """Returns what identifies a model's weights, for cache keys.
 
     Args:
         model: Name of an embedded asset, a folder, or a hub id.
 
     Returns:
-        ``sha256`` over the files with weights of an asset or a folder, and ``settings`` over those
-        of its configuration, tokenizer and chat template; or ``commit``, the hub's.
+        ``sha256`` of the weight files of an asset or a folder, and ``settings``, that of its
+        configuration, tokenizer and chat template; or ``commit``, the commit on the hub.
     """
     folder = fetch(model) if model in ASSETS else Path(model)
     files = [path for pattern in WEIGHT_FILES for path in sorted(folder.rglob(pattern))]
     if files:
         settings = [path for pattern in SETTINGS_FILES for path in sorted(folder.glob(pattern))]
-        identity = {"sha256": _hash_of(files)}
-        return {**identity, "settings": _hash_of(settings)} if settings else identity
+        identity = {"sha256": _hash_files(files)}
+        return {**identity, "settings": _hash_files(settings)} if settings else identity
     from transformers import AutoConfig
 
     return {"commit": str(AutoConfig.from_pretrained(model)._commit_hash)}
 
 
-def _hash_of(files: Iterable[Path]) -> str:
-    """SHA-256 over those of the files."""
+def _hash_files(files: Iterable[Path]) -> str:
+    """SHA-256 over the SHA-256 of each file."""
     digest = hashlib.sha256()
     for path in files:
         about = path.stat()
@@ -86,24 +86,25 @@ def _hash_of(files: Iterable[Path]) -> str:
 
 @lru_cache(maxsize=256)
 def _hash(path: str, _size: int, _modified: int) -> bytes:
-    """SHA-256 of a file, computed once for as long as the file stays what it is."""
+    """SHA-256 of a file; computed again only when its size or time of change differs."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
 def _dequantise(weights: Path, folder: Path) -> None:
-    """Writes a GGUF file's model as an ordinary float32 checkpoint, which loads in a second."""
+    """Writes the model of a GGUF file as an ordinary float32 checkpoint, which loads fast."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
     quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    # A model read from GGUF refuses to be saved, as it counts as quantised; its weights do not.
+    # transformers refuses to save a model read from GGUF, as it counts as quantised. Its weights
+    # are plain tensors, so a new model with the same weights can be saved.
     build: Any = AutoModelForCausalLM.from_config
     config = quantised.config
     if hasattr(config, "quantization_config"):
-        # Otherwise what is loaded would compute in float32 whatever it is asked for.
+        # With it, the saved model would compute in float32 whatever dtype is requested.
         del config.quantization_config
     model = build(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())

@@ -1,7 +1,7 @@
-"""From chats and texts to token ids and back, the same for every engine that takes token ids.
+"""From chats and texts to token ids and back, for every engine that takes token ids.
 
-So that two engines that run one model are asked the same question. Knows the tokenizer of a
-model, and nothing of its weights.
+Two engines that run one model get the same tokens. Knows the tokenizer of a model and nothing of
+its weights.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from typing import Any, Final
 from rpp_env.errors import LLMError
 from rpp_env.llm.base import Chat
 
-# Tokens before a completion that decide how its first characters are spelled out.
+# The last prompt tokens decide how the first characters of a completion are decoded.
 _LEAD_TOKENS: Final = 8
 _MARK: Final = "ANSWER"
 
 
 class PromptTokens:
-    """What a model's tokenizer makes of contexts, continuations, labels and prompts.
+    """Tokenizes contexts, continuations, labels and prompts.
 
     Args:
-        tokenizer: Of transformers.
-        name: Of the LLM, for messages.
+        tokenizer: A tokenizer of transformers.
+        name: Name of the LLM, for messages.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
@@ -28,7 +28,7 @@ class PromptTokens:
         self._name = name
 
     def contexts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of texts that begin a sequence: opened as the model expects, if it does."""
+        """Tokens of texts that begin a sequence, with the opening token if the model expects it."""
         opening = self._opening()
         return [
             tokens if tokens[: len(opening)] == opening else opening + tokens
@@ -36,29 +36,29 @@ class PromptTokens:
         ]
 
     def continuations(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Tokens of texts that go on from a context, each text tokenised once."""
+        """Tokens of texts that follow a context; each distinct text is tokenised once."""
         unique = list(dict.fromkeys(text for follow in texts for text in follow))
-        tokens_of = dict(zip(unique, self._tokenize(unique), strict=True))
-        return [[tokens_of[text] for text in follow] for follow in texts]
+        tokens_by_text = dict(zip(unique, self._tokenize(unique), strict=True))
+        return [[tokens_by_text[text] for text in follow] for follow in texts]
 
     def labels(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
-        """The one token of each label.
+        """The single token of each label.
 
         Raises:
             LLMError: A label is not one token.
         """
         tokens = self.continuations(texts)
-        for row, ids_of_row in zip(texts, tokens, strict=True):
-            for label, ids in zip(row, ids_of_row, strict=True):
+        for row, row_ids in zip(texts, tokens, strict=True):
+            for label, ids in zip(row, row_ids, strict=True):
                 if len(ids) != 1:
                     raise LLMError(
-                        f"label {label!r} is {len(ids)} tokens of {self._name}, and a label has "
-                        "to be one; take labels that are, such as ' A' with a blank or 'A' without"
+                        f"label {label!r} is {len(ids)} tokens of {self._name}, and a label must "
+                        "be one; use labels that are, such as ' A' with a space or 'A' without"
                     )
         return [[ids[0] for ids in row] for row in tokens]
 
     def prompts(self, prompts: Sequence[Chat | str]) -> list[list[int]]:
-        """Tokens of prompts: chats in the model's own format, texts as they are."""
+        """Tokens of prompts: chats in the model's own format, texts unchanged."""
         return self.contexts(
             [
                 prompt
@@ -87,19 +87,19 @@ class PromptTokens:
         return text
 
     def stops(self, prompts: Sequence[Chat | str]) -> list[tuple[int, ...]]:
-        """Tokens at which each completion ends: the end of a text, and of a turn in a chat."""
+        """Tokens that end each completion: end of text, and for chats also end of turn."""
         end = self._tokenizer.eos_token_id
-        of_texts = () if end is None else (int(end),)
+        text_stops = () if end is None else (int(end),)
         if not any(isinstance(prompt, Chat) for prompt in prompts):
-            return [of_texts] * len(prompts)
-        of_chats = tuple(dict.fromkeys((*of_texts, *self._end_of_turn())))
-        return [of_chats if isinstance(prompt, Chat) else of_texts for prompt in prompts]
+            return [text_stops] * len(prompts)
+        chat_stops = tuple(dict.fromkeys((*text_stops, *self._end_of_turn())))
+        return [chat_stops if isinstance(prompt, Chat) else text_stops for prompt in prompts]
 
     def completion(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
-        """The text of tokens written after a prompt, without special tokens.
+        """The text of generated tokens, without special tokens.
 
-        Some tokenizers drop the blank before a text's first word: the text is read off with the
-        prompt's last tokens before it.
+        Some tokenizers drop the space before the first word of a text. The last tokens of the
+        prompt are therefore decoded with it and cut off again.
         """
         lead = list(prompt[-_LEAD_TOKENS:])
         before, whole = self._text(lead), self._text([*lead, *tokens])
@@ -118,14 +118,14 @@ class PromptTokens:
         return text
 
     def _opening(self) -> list[int]:
-        """The token that the model expects at the beginning of each text, if it expects one."""
+        """The token that the model expects at the beginning of each text, or nothing."""
         begin = self._tokenizer.bos_token_id
         if begin is None or self._tokenizer("")["input_ids"][:1] != [begin]:
             return []
         return [begin]
 
     def _end_of_turn(self) -> tuple[int, ...]:
-        """The special token that the chat template puts after an answer, if it puts one."""
+        """The special token that the chat template puts after an answer, or nothing."""
         turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": _MARK}]
         text: str = self._tokenizer.apply_chat_template(turns, tokenize=False)
         _, mark, after = text.rpartition(_MARK)
@@ -134,16 +134,16 @@ class PromptTokens:
 
 
 def check_length(name: str, longest: int, *, limit: int | None, what: str) -> None:
-    """Refuses what is longer than a model can read.
+    """Checks that a sequence is not longer than a model can read.
 
     Args:
-        name: Of the LLM.
+        name: Name of the LLM.
         longest: Tokens of the longest sequence.
-        limit: Tokens that the model can read; None where it does not say.
-        what: What the sequence is, for the message.
+        limit: Tokens that the model can read; None if unknown.
+        what: Names the sequence in the message.
 
     Raises:
-        LLMError: It is too long.
+        LLMError: The sequence is too long.
     """
     if limit is not None and longest > limit:
         raise LLMError(
@@ -155,7 +155,7 @@ def check_length(name: str, longest: int, *, limit: int | None, what: str) -> No
 def check_continuations(
     contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[Sequence[int]]]
 ) -> None:
-    """Refuses texts without tokens, which have no log-probability.
+    """Checks that every context and continuation has a token.
 
     Raises:
         ValueError: A context or continuation has no token.
@@ -163,16 +163,16 @@ def check_continuations(
     for row, (context, follow) in enumerate(zip(contexts, continuations, strict=True)):
         if not len(context) or not len(follow) or not all(len(tokens) for tokens in follow):
             raise ValueError(
-                f"contexts[{row}]: a context and each of its continuations need a token at least"
+                f"contexts[{row}]: a context and each of its continuations need at least one token"
             )
 
 
 def check_prompts(prompts: Sequence[Sequence[int]]) -> None:
-    """Refuses what gives a model nothing to go on from.
+    """Checks that every prompt has a token.
 
     Raises:
         ValueError: A prompt has no token.
     """
     for row, tokens in enumerate(prompts):
         if not len(tokens):
-            raise ValueError(f"prompts[{row}]: a prompt needs a token at least")
+            raise ValueError(f"prompts[{row}]: a prompt needs at least one token")

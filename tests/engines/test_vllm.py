@@ -17,7 +17,7 @@ import rpp_env  # noqa: E402
 from rpp_env.errors import LLMError  # noqa: E402
 from rpp_env.llm import Chat, Decoding  # noqa: E402
 from rpp_env.llm.transformers.transformers_llm import TransformersLLM  # noqa: E402
-from rpp_env.llm.vllm.scores import sum_of_computed  # noqa: E402
+from rpp_env.llm.vllm.scores import computed_log_prob  # noqa: E402
 from rpp_env.llm.vllm.vllm_llm import VllmLLM  # noqa: E402
 from rpp_env.recommenders import LikelihoodRecommender  # noqa: E402
 
@@ -131,8 +131,8 @@ def test_a_row_is_good_if_its_own_positions_were_computed(num_cached, computed):
         num_cached_tokens=num_cached,
         prompt_logprobs=[None, {}, {}, {7: Logprob(-1.0)}, {8: Logprob(-2.0)}],
     )
-    assert sum_of_computed(row, (1, 2, 3), (7, 8)) == (-3.0 if computed else None)
-    assert sum_of_computed(row, (1, 2, 3), (7, 9)) is None  # another token than was asked
+    assert computed_log_prob(row, (1, 2, 3), (7, 8)) == (-3.0 if computed else None)
+    assert computed_log_prob(row, (1, 2, 3), (7, 9)) is None  # another token than was asked
 
 
 def test_next_tokens_agree(engine, reference, ranked):
@@ -239,7 +239,7 @@ def test_what_is_wrong_is_named(engine):
         engine.generate(["One two"], decoding=Decoding(max_tokens=2047))
     with pytest.raises(LLMError, match=r"label ' Toy Story' is 2 tokens"):
         engine.next_token_logprobs(["One"], [[" Toy Story"]])
-    with pytest.raises(LLMError, match=r"does not take what was asked: .*; take a simpler schema"):
+    with pytest.raises(LLMError, match=r"refused the request: .*; use a simpler schema"):
         engine.generate(
             ["One", "Two"],
             decoding=Decoding(),

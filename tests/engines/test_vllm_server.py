@@ -22,7 +22,7 @@ pytest.importorskip("vllm")
 
 from rpp_agents.training import run_folder as runs
 from rpp_env.llm import Chat, Decoding, load_llm
-from rpp_env.llm.checkpoint import checkpoint_of
+from rpp_env.llm.checkpoint import resolve_checkpoint
 from rpp_env.recommenders.generation import ranking_schema
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore")]
@@ -48,7 +48,7 @@ class Server:
     def start(self):
         command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-            *("--model", checkpoint_of(MODEL), "--served-model-name", MODEL),
+            *("--model", resolve_checkpoint(MODEL), "--served-model-name", MODEL),
             *("--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32"),
             *("--enforce-eager", "--max-model-len", "2048"),
         ]

@@ -1,7 +1,7 @@
-"""One event loop in a thread of its own for each process, so that plain calls can await.
+"""One event loop per process, in its own thread, so that synchronous calls can run coroutines.
 
-Knows nothing of LLMs. The thread is made when it is first needed, made anew after a fork, and ends
-with the interpreter.
+Knows nothing of LLMs. The thread starts at first use, starts again after a fork, and ends with the
+interpreter.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ _T = TypeVar("_T")
 _CLOSING_SECONDS = 5.0
 
 
-class Background:
-    """The loop of one process, its thread, and what is to be done before it stops."""
+class BackgroundLoop:
+    """The event loop of one process, its thread, and the callbacks to run before it stops."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -27,7 +27,7 @@ class Background:
         self._thread.start()
 
     def spawn(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs a coroutine some time later; from any thread, at any moment."""
+        """Schedules a coroutine on the loop. Safe to call from any thread."""
 
         def start() -> None:
             task = self.loop.create_task(make())
@@ -38,7 +38,7 @@ class Background:
             self.loop.call_soon_threadsafe(start)
 
     def stop(self) -> None:
-        """Cancels what is under way, closes what is open, and ends the thread."""
+        """Cancels all running tasks, runs the closing callbacks and ends the thread."""
         asyncio.run_coroutine_threadsafe(self._finish(), self.loop)
         self._thread.join(_CLOSING_SECONDS)
         if not self._thread.is_alive():
@@ -66,27 +66,27 @@ class Background:
 
 
 _lock = threading.Lock()
-_background: Background | None = None
-# A forked process keeps what it got of its parent's loops: destroyed, they would complain of
-# connections that are still the parent's.
-_of_the_parent: list[Background] = []
+_background_loop: BackgroundLoop | None = None
+# A forked process keeps references to its parent's loops: destroying them would close connections
+# that the parent still uses.
+_kept_from_parent: list[BackgroundLoop] = []
 
 
-def background() -> Background:
-    """The background of this process, made if need be."""
-    global _background
+def background_loop() -> BackgroundLoop:
+    """Returns the loop of this process; starts it if there is none."""
+    global _background_loop
     with _lock:
-        if _background is None or _background.loop.is_closed():
-            _background = Background()
-        return _background
+        if _background_loop is None or _background_loop.loop.is_closed():
+            _background_loop = BackgroundLoop()
+        return _background_loop
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Returns what a coroutine returns, run on the background loop.
+    """Runs a coroutine on the background loop and returns its result.
 
-    Whatever interrupts the waiting, such as a KeyboardInterrupt, cancels the coroutine.
+    An exception while waiting, such as KeyboardInterrupt, cancels the coroutine.
     """
-    future = asyncio.run_coroutine_threadsafe(work, background().loop)
+    future = asyncio.run_coroutine_threadsafe(work, background_loop().loop)
     try:
         return future.result()
     except BaseException:
@@ -94,8 +94,8 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         raise
 
 
-async def all_of(works: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Returns the results in order; if one fails, the others are cancelled and awaited first."""
+async def gather_all(works: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Returns the results in order. If one fails, cancels and awaits the others, then raises."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
@@ -107,18 +107,18 @@ async def all_of(works: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
 
 
 def _stop() -> None:
-    if _background is not None:
-        _background.stop()
+    if _background_loop is not None:
+        _background_loop.stop()
 
 
-def _forget_the_parent() -> None:
-    global _background, _lock
+def _start_anew_after_fork() -> None:
+    global _background_loop, _lock
     _lock = threading.Lock()
-    if _background is not None:
-        _of_the_parent.append(_background)
-        _background = None
+    if _background_loop is not None:
+        _kept_from_parent.append(_background_loop)
+        _background_loop = None
 
 
 atexit.register(_stop)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parent)
+    os.register_at_fork(after_in_child=_start_anew_after_fork)

@@ -1,6 +1,6 @@
-"""The servers that answer for one model: which is asked next, and which is left alone for a while.
+"""The servers of one model: which one gets the next request, and which one must rest.
 
-Knows nothing of HTTP. All of it runs on one event loop, so that nothing needs a lock.
+Knows nothing of HTTP. Everything runs on one event loop, so no lock is needed.
 """
 
 import asyncio
@@ -17,28 +17,28 @@ from rpp_env.llm.openai.faults import Fault
 _log = logging.getLogger(__name__)
 
 OPENAI_URL = "https://api.openai.com/v1"
-# After so many faults in a row, a server is taken for down: it gets one request at a time.
+# After this many faults in a row a server counts as down and gets one request at a time.
 PROBED_AFTER = 3
 
 
 @dataclass(kw_only=True)
 class Endpoint:
-    """One base URL, and how its latest requests went."""
+    """One base URL and the outcome of its latest requests."""
 
     url: str  # such as http://127.0.0.1:8000/v1
     client: Any  # openai.AsyncOpenAI
     in_flight: int = 0
     faults_in_a_row: int = 0
-    rests_until: float = 0.0  # by the monotonic clock: of our own accord
-    asked_until: float = 0.0  # as the server asked by Retry-After
+    rests_until: float = 0.0  # monotonic clock; set by our own backoff
+    asked_until: float = 0.0  # monotonic clock; set by the server's Retry-After
 
     @property
     def root(self) -> str:
-        """The base URL without the ``/v1`` at its end: where other services are."""
+        """The base URL without ``/v1`` at its end, where other services are found."""
         return self.url.removesuffix("/v1")
 
     def is_ready(self, now: float, *, last_try: bool) -> bool:
-        """Whether it may be asked; only what the server asked for holds back a last try."""
+        """Whether it may get a request. A last try waits for Retry-After only."""
         if now < self.asked_until:
             return False
         probing = self.faults_in_a_row >= PROBED_AFTER and self.in_flight > 0
@@ -47,23 +47,23 @@ class Endpoint:
 
 @dataclass(kw_only=True)
 class Endpoints:
-    """Base URLs that answer alike."""
+    """Base URLs that serve the same model."""
 
     all: list[Endpoint]
-    backoff: tuple[float, float]  # seconds: of the first rest, and of the longest
+    backoff: tuple[float, float]  # seconds of the first rest and of the longest
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def admit(self, deadline: float) -> Endpoint | None:
-        """Waits for a server that may be asked, the one with the fewest requests under way first.
+        """Waits for a server that may get a request; prefers the one with the fewest in flight.
 
-        At the deadline no server rests any longer, so that each request has its last try.
+        At the deadline no server rests any longer, so each request gets its last try.
 
         Args:
             deadline: Time (monotonic clock) of the last try.
 
         Returns:
-            The server, counted as one request busier until `release`; None if all of them ask for
-            a longer wait than is left.
+            The server, with `in_flight` one higher until `release`; None if all servers ask for a
+            longer wait than the time left.
         """
         while True:
             now = time.monotonic()
@@ -82,12 +82,12 @@ class Endpoints:
                 await asyncio.wait_for(changed.wait(), min(later) - now if later else None)
 
     def release(self, endpoint: Endpoint, fault: Fault | None, *, judged: bool = True) -> None:
-        """Takes note of how a request went.
+        """Records the outcome of a request.
 
         Args:
             endpoint: What `admit` returned.
-            fault: What went wrong, if anything did.
-            judged: Whether there was an answer or a fault at all; not if it was cancelled.
+            fault: The fault, or None after a good answer.
+            judged: False if the request was cancelled, so that nothing is known of the server.
         """
         endpoint.in_flight -= 1
         if fault is not None:
@@ -107,7 +107,7 @@ class Endpoints:
         self._changed = asyncio.Event()
 
     def _rest(self, faults_in_a_row: int) -> float:
-        """None after a single fault where there is no other server; then longer and longer."""
+        """Seconds to rest: 0 after one fault of an only server, then growing exponentially."""
         first, longest = self.backoff
         if faults_in_a_row == 1 and len(self.all) == 1:
             return 0.0
@@ -119,11 +119,11 @@ def split_spec(spec: str, default_urls: str) -> tuple[str, list[str]]:
     """Splits ``MODEL@URL,URL`` into the model and its base URLs.
 
     Args:
-        spec: What is to be split, at its last ``@``.
+        spec: The text; it is split at its last ``@``.
         default_urls: The URLs of a spec without ``@``.
 
     Raises:
-        ValueError: It is malformed.
+        ValueError: The spec is malformed.
     """
     model, separator, urls = spec.rpartition("@")
     if not separator:
@@ -132,7 +132,7 @@ def split_spec(spec: str, default_urls: str) -> tuple[str, list[str]]:
         raise ValueError(_WITH_A_NAME.format(urls))
     if not model.strip():
         raise ValueError(f"model={spec!r} names no model; give MODEL@URL, as in {_EXAMPLE!r}")
-    return model, list(dict.fromkeys(_checked(url.strip()) for url in urls.split(",")))
+    return model, list(dict.fromkeys(_check_url(url.strip()) for url in urls.split(",")))
 
 
 _WITH_A_NAME = (
@@ -142,7 +142,7 @@ _WITH_A_NAME = (
 _EXAMPLE = "HuggingFaceTB/SmolLM2-135M-Instruct@http://127.0.0.1:8000/v1"
 
 
-def _checked(url: str) -> str:
+def _check_url(url: str) -> str:
     shown = url.partition("?")[0].partition("#")[0]
     if shown != url:
         raise ValueError(

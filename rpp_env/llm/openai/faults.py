@@ -1,6 +1,6 @@
-"""What a server's refusals mean: whether to ask again, when, and what to tell the user.
+"""What a server's errors mean: whether to retry, when, and what to tell the user.
 
-Knows nothing of connections; redacting is the caller's.
+Knows nothing of connections. The caller removes the key from texts.
 """
 
 import email.utils
@@ -13,7 +13,7 @@ from typing import Final
 
 from rpp_env.errors import LLMError
 
-LONGEST_MESSAGE: Final = 500  # characters of a server's own words
+LONGEST_MESSAGE: Final = 500  # characters of a server's message that are shown
 _RETRIED: Final = {408: "timeout", 409: "409", 429: "429"}
 _HINTS: Final = {
     401: "Set the environment variable OPENAI_API_KEY to a key that it takes",
@@ -25,15 +25,15 @@ _HINTS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One try that failed, in a way that another may not."""
+    """A failed try; another try may succeed."""
 
-    kind: str  # counted by it: timeout, 409, 429, 5xx, reset, malformed, empty
-    text: str  # in words, without the key
+    kind: str  # the name under which it is counted: timeout, 409, 429, 5xx, reset, malformed, empty
+    text: str  # a description, without the key
     retry_after: float = 0.0  # seconds that the server asks for
 
 
 class RefusedError(LLMError):
-    """A server will not do it, and asking again would not help."""
+    """A server refused the request; a retry would not help."""
 
     def __init__(self, name: str, words: str, *, status: int) -> None:
         super().__init__(f"{name}: {words}")
@@ -41,12 +41,14 @@ class RefusedError(LLMError):
         self.status = status
 
 
-def fault_of(status: int, words: str, code: str, headers: Mapping[str, str]) -> Fault | None:
-    """The fault that an HTTP status stands for; None if asking again would not help.
+def fault_from_status(
+    status: int, words: str, code: str, headers: Mapping[str, str]
+) -> Fault | None:
+    """The fault that an HTTP status stands for; None if a retry would not help.
 
     Args:
         status: Of the answer.
-        words: `described` of it.
+        words: `describe_status` of it.
         code: The server's own code for the error.
         headers: Of the answer.
     """
@@ -56,21 +58,21 @@ def fault_of(status: int, words: str, code: str, headers: Mapping[str, str]) -> 
     return Fault(kind=kind, text=f"it {words}", retry_after=retry_after(headers)) if kind else None
 
 
-def described(status: int, message: str) -> str:
-    """What a server answered, in words."""
+def describe_status(status: int, message: str) -> str:
+    """Describes a server's answer in words."""
     message = " ".join(message.split()).rstrip(".")
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
     return f"answered {status}" + (f": {message}" if message else "")
 
 
-def hint_for(status: int) -> str:
-    """What a user may do about a refusal, if anything."""
+def status_hint(status: int) -> str:
+    """What a user can do about a status; empty if there is no advice."""
     return f". {_HINTS[status]}" if status in _HINTS else ""
 
 
 def server_message(text: str) -> tuple[str, str]:
-    """What a server says of its refusal, and its code for it."""
+    """The message of a server's error and its error code."""
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError):
@@ -83,7 +85,7 @@ def server_message(text: str) -> tuple[str, str]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to wait; 0 if it does not."""
+    """Seconds that a server asks to wait; 0 if it asks for none."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         seconds = _seconds(headers.get(name, ""), unit)
         if seconds is not None and math.isfinite(seconds):

@@ -1,4 +1,4 @@
-"""The key to a server: read from the environment, and kept out of all that is written."""
+"""The API key of a server: read from the environment, removed from every text and log record."""
 
 import functools
 import logging
@@ -12,8 +12,8 @@ from rpp_env.llm.openai.endpoints import OPENAI_URL
 
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 _REDACTED: Final = "[key]"
-_PLACEHOLDER: Final = "none"  # sent where no key is set, since the client demands one
-# Loggers of the client and of what lies under it; they log what servers put into their headers.
+_PLACEHOLDER: Final = "none"  # sent where no key is set; the client requires one
+# Loggers of the client and of its HTTP libraries; they log the headers of servers.
 _LOGGERS: Final = (
     *("openai", "openai._base_client", "openai._response", "openai._legacy_response"),
     *("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.http2"),
@@ -21,11 +21,11 @@ _LOGGERS: Final = (
 )
 
 
-def key_for(urls: Sequence[str]) -> str:
-    """Returns the key of the environment, or a placeholder for servers that need none.
+def read_key(urls: Sequence[str]) -> str:
+    """Returns the key from the environment, or a placeholder for servers that need none.
 
     Raises:
-        LLMError: A server needs one and there is none, or it cannot be one.
+        LLMError: OpenAI's own server is used without a key, or the key has invalid characters.
     """
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
@@ -35,22 +35,22 @@ def key_for(urls: Sequence[str]) -> str:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise LLMError(
             f"the environment variable {KEY_VARIABLE} holds characters that no key has, such as "
-            "line breaks or spaces; set it anew"
+            "line breaks or spaces; set it again"
         )
     if key != _PLACEHOLDER:
         _log_filter().keys.add(key)
     return key
 
 
-def redacted(text: str, key: str) -> str:
-    """The text without the key, in whatever form a server may echo it."""
+def redact(text: str, key: str) -> str:
+    """Returns the text without the key, plain or percent-encoded."""
     if key == _PLACEHOLDER:
         return text
     return text.replace(key, _REDACTED).replace(quote(key, safe=""), _REDACTED)
 
 
 class _KeyFilter(logging.Filter):
-    """Takes keys out of log records."""
+    """Removes keys from log records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _KeyFilter(logging.Filter):
         text = record.getMessage()
         without = text
         for key in self.keys:
-            without = redacted(without, key)
+            without = redact(without, key)
         if without != text:
             record.msg, record.args = without, ()
         return True
@@ -68,7 +68,7 @@ class _KeyFilter(logging.Filter):
 
 @functools.cache
 def _log_filter() -> _KeyFilter:
-    keyless = _KeyFilter()
+    key_filter = _KeyFilter()
     for name in _LOGGERS:
-        logging.getLogger(name).addFilter(keyless)
-    return keyless
+        logging.getLogger(name).addFilter(key_filter)
+    return key_filter

@@ -1,4 +1,4 @@
-"""Any model behind an OpenAI-compatible server: vLLM's, llama.cpp's, Ollama's, OpenAI's own."""
+"""Any model behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, OpenAI."""
 
 import math
 import os
@@ -15,8 +15,8 @@ from rpp_env.llm.base import (
     Decoding,
 )
 from rpp_env.llm.openai.background_loop import run
-from rpp_env.llm.openai.conversation import Conversation
 from rpp_env.llm.openai.endpoints import OPENAI_URL, split_spec
+from rpp_env.llm.openai.server_model import ServerModel
 from rpp_env.llm.openai.transport import Session
 from rpp_env.llm.usage import LLMUsage
 from rpp_env.option_checks import number, whole_number
@@ -24,27 +24,27 @@ from rpp_env.types import FloatArray
 
 
 class OpenAILLM:
-    """A model that is asked over HTTP.
+    """A model behind HTTP.
 
-    Nothing is asked before the first call. Any number of threads may call at once. A request that
-    fails is sent again for `retry_seconds`, with growing waits, and no more than one at a time to a
-    server that seems down; then `LLMUnavailableError` says so, and a later call tries again. So
-    does an answer that stays empty for eight tries.
+    The first call sends the first request. Any number of threads may call at once. A failed request
+    is sent again for `retry_seconds`, with growing waits. A server that seems down gets one request
+    at a time. When the time is over, `LLMUnavailableError` is raised; a later call tries again. The
+    same error is raised after eight empty answers in a row.
 
-    The key is read from the environment variable ``OPENAI_API_KEY`` alone. Copies share the
-    connections: a deepcopy is the object itself; a pickled one, and one in a forked process,
-    connects anew.
+    The key is read only from the environment variable ``OPENAI_API_KEY``. A deepcopy is the object
+    itself and shares its connections. A pickled copy, and a copy in a forked process, opens new
+    connections.
 
     Args:
-        model: ``MODEL@URL``, the URL being a base URL such as ``http://127.0.0.1:8000/v1``; with
-            several, parted by commas, the work is shared out. Without ``@URL`` it is the
-            environment variable ``OPENAI_BASE_URL``, or else OpenAI's own.
-        max_in_flight: Requests under way at once.
-        timeout: Seconds that one try may take.
-        retry_seconds: Seconds for which a request is tried again; it has two tries at least, unless
-            the server asks to be left alone for longer.
-        revision: Names the weights, for caches: by default the base URLs stand for them.
-        backoff: Seconds of the first wait and of the longest.
+        model: ``MODEL@URL`` with a base URL such as ``http://127.0.0.1:8000/v1``. Several URLs,
+            separated by commas, share the work. Without ``@URL`` the environment variable
+            ``OPENAI_BASE_URL`` is used, or else OpenAI's own server.
+        max_in_flight: Requests sent at the same time.
+        timeout: Seconds to wait for the answer to one try.
+        retry_seconds: Seconds for which a failed request is retried. It gets at least two tries,
+            unless the server asks for a longer wait.
+        revision: Version of the weights, part of the cache key; by default the base URLs are.
+        backoff: Seconds of the first wait and of the longest one.
 
     Raises:
         ValueError: An argument is malformed or out of its range.
@@ -78,7 +78,7 @@ class OpenAILLM:
         self._retry_seconds = retry_seconds
         self._revision = revision
         self._backoff = backoff
-        self._conversations: dict[int, Conversation] = {}  # of each process, by its id
+        self._server_models: dict[int, ServerModel] = {}  # by process id
 
     def __repr__(self) -> str:
         return f"OpenAILLM({self.name.removeprefix('openai:')!r})"
@@ -87,48 +87,52 @@ class OpenAILLM:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_conversations": {}}
+        return {**self.__dict__, "_server_models": {}}
 
     def identity(self) -> dict[str, str]:
-        """What determines the answers: the model, and its revision or else where it is."""
+        """What determines the answers: the model and its revision, or its URLs if none is given."""
         model = {"name": f"openai:{self._model}", "model": self._model}
         if self._revision is not None:
             return {**model, "revision": self._revision}
         return {**model, "base_urls": ",".join(sorted(self._urls))}
 
     def close(self) -> None:
-        """Closes the connections; the next call opens them again."""
-        conversation = self._conversations.pop(os.getpid(), None)
-        if conversation is not None:
-            run(conversation.session.close())
+        """Closes the connections; the next call opens new ones."""
+        server_model = self._server_models.pop(os.getpid(), None)
+        if server_model is not None:
+            run(server_model.session.close())
 
     def apply_chat_template(self, *, system: str, user: str) -> str:
         """Returns the text up to where the assistant's answer begins; see `LLM`.
 
-        vLLM's server and llama.cpp's tell it; others leave the template to themselves.
+        The servers of vLLM and llama.cpp report it; other servers do not.
+
+        Raises:
+            LLMError: The server does not report it.
         """
-        return run(self._conversation().tokens.opened_chat(system, user))
+        return run(self._server_model().tokens.chat_text(system, user))
 
     def loglikelihood(
         self, contexts: Sequence[str], continuations: Sequence[Sequence[str]]
     ) -> list[FloatArray]:
         """Returns the log-probability (nats) of each continuation; see `LoglikelihoodLLM`.
 
-        Where the server tells how it tokenizes, context and continuation are tokenized apart.
-        Elsewhere a token that holds the end of the one and the beginning of the other counts to
-        the continuation.
+        Where the server has ``/tokenize``, context and continuation are tokenized separately.
+        Elsewhere a token that spans the boundary counts as part of the continuation.
         """
-        return run(self._conversation().loglikelihood(contexts, continuations))
+        return run(self._server_model().loglikelihood(contexts, continuations))
 
     def next_token_logprobs(
         self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
     ) -> list[FloatArray]:
         """Returns the log-probability (nats) of each label; see `NextTokenLLM`.
 
-        Of a server that tells those of its likeliest tokens alone, the labels that are not among
-        them are NaN; where that is more than half of them it is an error.
+        Some servers report only their most likely tokens. A label that is not among them is NaN.
+
+        Raises:
+            LLMError: More than half of the labels of a context are not reported.
         """
-        return run(self._conversation().next_token_logprobs(contexts, labels))
+        return run(self._server_model().next_token_logprobs(contexts, labels))
 
     def generate(
         self,
@@ -140,14 +144,14 @@ class OpenAILLM:
     ) -> list[Completion]:
         """Returns one completion of each prompt; see `GeneratingLLM`.
 
-        Chats are put into the model's format by the server.
+        The server formats chats by the model's template.
         """
         drawn = [0] * len(prompts) if seeds is None else seeds
         forms = [None] * len(prompts) if schemas is None else schemas
-        return run(self._conversation().generate(prompts, drawn, forms, decoding))
+        return run(self._server_model().generate(prompts, drawn, forms, decoding))
 
-    def _conversation(self) -> Conversation:
-        here = self._conversations.get(os.getpid())
+    def _server_model(self) -> ServerModel:
+        here = self._server_models.get(os.getpid())
         if here is None:
             session = Session(
                 name=self.name,
@@ -158,7 +162,7 @@ class OpenAILLM:
                 retry_seconds=self._retry_seconds,
                 backoff=self._backoff,
             )
-            made = Conversation(session, name=self.name, model=self._model)
-            # Of two threads that come at once, both get what the first has put there.
-            here = self._conversations.setdefault(os.getpid(), made)
+            made = ServerModel(session, name=self.name, model=self._model)
+            # If two threads come here at once, both use the first one.
+            here = self._server_models.setdefault(os.getpid(), made)
         return here

@@ -1,7 +1,7 @@
-"""What a server knows of its model's tokens and chat template, asked once and remembered.
+"""Tokens and chat texts of a model as its server reports them; each is requested once.
 
-vLLM's ``/tokenize`` and ``/detokenize`` give both; llama.cpp's ``/apply-template`` the template.
-All of it runs on one event loop.
+vLLM has ``/tokenize`` and ``/detokenize`` for both; llama.cpp has ``/apply-template`` for chats.
+Everything runs on one event loop.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from rpp_env.errors import LLMError
-from rpp_env.llm.openai.answers import LackingError, read_prompt, read_tokens
-from rpp_env.llm.openai.background_loop import all_of
+from rpp_env.llm.openai.background_loop import gather_all
 from rpp_env.llm.openai.faults import RefusedError
+from rpp_env.llm.openai.responses import LackingError, read_prompt, read_tokens
 from rpp_env.llm.openai.transport import Session
 
-MOST_REMEMBERED = 16_384  # texts, and as many chats
+MOST_KEPT = 16_384  # texts, and as many chats
 _NOT_THERE = (400, 404, 405, 422, 501)
 _PROBE = "a"
 
@@ -25,8 +25,8 @@ class ServerTokens:
 
     Args:
         session: Connections to its servers.
-        name: Of the LLM, for messages.
-        model: As the servers name it.
+        name: Name of the LLM, for messages.
+        model: Its name on the servers.
     """
 
     def __init__(self, session: Session, *, name: str, model: str) -> None:
@@ -37,10 +37,10 @@ class ServerTokens:
         self._asked = False
         self._opening: list[int] | None = None
         self._ids: OrderedDict[str, list[int]] = OrderedDict()
-        self._opened: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._chat_texts: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    async def known(self) -> bool:
-        """Whether the server tells how it tokenizes."""
+    async def are_available(self) -> bool:
+        """Whether the server has ``/tokenize`` with token ids."""
         async with self._asking:
             if not self._asked:
                 try:
@@ -51,49 +51,51 @@ class ServerTokens:
                 self._asked = True
         return self._opening is not None
 
-    async def ids_of(self, texts: Sequence[str]) -> dict[str, list[int]]:
+    async def text_ids(self, texts: Sequence[str]) -> dict[str, list[int]]:
         """Tokens of each text, without the model's opening token."""
         unique = list(dict.fromkeys(texts))
-        ids = await all_of([self._text_ids(text) for text in unique])
+        ids = await gather_all([self._text_ids(text) for text in unique])
         return dict(zip(unique, ids, strict=True))
 
-    async def contexts_of(self, texts: Sequence[str]) -> dict[str, list[int]]:
-        """Tokens of each text, opened as the model expects it, and never twice."""
+    async def context_ids(self, texts: Sequence[str]) -> dict[str, list[int]]:
+        """Tokens of each text with exactly one opening token, if the model expects one."""
         opening = self._opening or []
         return {
             text: ids if ids[: len(opening)] == opening else opening + ids
-            for text, ids in (await self.ids_of(texts)).items()
+            for text, ids in (await self.text_ids(texts)).items()
         }
 
-    async def opened_chat(self, system: str, user: str) -> str:
+    async def chat_text(self, system: str, user: str) -> str:
         """The text of a chat up to where the answer begins.
 
         Raises:
-            LLMError: The server does not tell.
+            LLMError: The server does not report it.
         """
-        remembered = self._opened.get((system, user))
-        if remembered is not None:
-            self._opened.move_to_end((system, user))
-            return remembered
+        kept = self._chat_texts.get((system, user))
+        if kept is not None:
+            self._chat_texts.move_to_end((system, user))
+            return kept
         turns = messages(system=system, user=user)
         try:
-            text = await (self._by_ids(turns) if await self.known() else self._by_template(turns))
+            text = await (
+                self._by_ids(turns) if await self.are_available() else self._by_template(turns)
+            )
         except (RefusedError, LackingError) as error:
             if isinstance(error, RefusedError) and error.status not in _NOT_THERE:
                 raise
             reason = error.words if isinstance(error, RefusedError) else error
             raise LLMError(
-                f"{self._name} does not tell how its chat template writes a prompt ({reason}); use "
+                f"{self._name} does not report the text of its chat template ({reason}); use "
                 "a catalog of plain text (chat_template: false), or strategy generation, which "
                 "leaves the template to the server"
             ) from None
-        _remember(self._opened, (system, user), text)
+        _keep(self._chat_texts, (system, user), text)
         return text
 
     async def _find_opening(self) -> list[int]:
-        """What the tokenizer puts before a text: a token, or nothing."""
-        bare, special = await all_of(
-            [self._tokenized(prompt=_PROBE, add_special_tokens=added) for added in (False, True)]
+        """The tokens that the tokenizer puts before a text; often one, or none."""
+        bare, special = await gather_all(
+            [self._tokenize(prompt=_PROBE, add_special_tokens=added) for added in (False, True)]
         )
         begins = range(len(special) - len(bare) + 1)
         at = next((at for at in begins if special[at : at + len(bare)] == bare), 0)
@@ -102,32 +104,32 @@ class ServerTokens:
     async def _text_ids(self, text: str) -> list[int]:
         if not text:
             return []
-        remembered = self._ids.get(text)
-        if remembered is not None:
+        kept = self._ids.get(text)
+        if kept is not None:
             self._ids.move_to_end(text)
-            return remembered
-        ids = await self._tokenized(prompt=text, add_special_tokens=False)
-        _remember(self._ids, text, ids)
+            return kept
+        ids = await self._tokenize(prompt=text, add_special_tokens=False)
+        _keep(self._ids, text, ids)
         return ids
 
     async def _by_ids(self, turns: list[dict[str, str]]) -> str:
-        ids = await self._tokenized(messages=turns, add_generation_prompt=True)
+        ids = await self._tokenize(messages=turns, add_generation_prompt=True)
         text = await self._session.post(
             "/detokenize", {"model": self._model, "tokens": ids}, read_prompt
         )
-        # What is written of tokens may be read as others: the text stands for these.
-        _remember(self._ids, text, ids)
+        # Tokenizing the text again may give other ids: keep the ones that it came from.
+        _keep(self._ids, text, ids)
         return text
 
     async def _by_template(self, turns: list[dict[str, str]]) -> str:
         return await self._session.post("/apply-template", {"messages": turns}, read_prompt)
 
-    async def _tokenized(self, **asked: Any) -> list[int]:
+    async def _tokenize(self, **asked: Any) -> list[int]:
         return await self._session.post("/tokenize", {"model": self._model, **asked}, read_tokens)
 
 
 def messages(*, system: str, user: str, answer_prefix: str = "") -> list[dict[str, str]]:
-    """A chat as the API takes it; what is empty is left out."""
+    """The messages of a chat; empty turns are left out."""
     turns = [{"role": "system", "content": system}] if system else []
     turns.append({"role": "user", "content": user})
     if answer_prefix:
@@ -135,7 +137,7 @@ def messages(*, system: str, user: str, answer_prefix: str = "") -> list[dict[st
     return turns
 
 
-def _remember(memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+def _keep(memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     memory[key] = value
-    if len(memory) > MOST_REMEMBERED:
+    if len(memory) > MOST_KEPT:
         memory.popitem(last=False)

@@ -1,6 +1,6 @@
-"""Sends requests to OpenAI-compatible servers until they are answered, or the time for it is spent.
+"""Sends requests to OpenAI-compatible servers and retries them until the time is over.
 
-Knows what may go wrong between here and an answer, and nothing of what is asked.
+Knows what can go wrong between here and the server; knows nothing of the content of requests.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rpp_env.errors import LLMError, LLMUnavailableError, RppError
-from rpp_env.llm.openai.answers import Answer, FaultyAnswerError, tokens_used
-from rpp_env.llm.openai.background_loop import Background, background
+from rpp_env.llm.openai.background_loop import BackgroundLoop, background_loop
 from rpp_env.llm.openai.endpoints import Endpoint, Endpoints
 from rpp_env.llm.openai.faults import (
     Fault,
     RefusedError,
-    described,
-    fault_of,
-    hint_for,
+    describe_status,
+    fault_from_status,
     server_message,
+    status_hint,
 )
-from rpp_env.llm.openai.key import key_for, redacted
+from rpp_env.llm.openai.key import read_key, redact
+from rpp_env.llm.openai.responses import Answer, FaultyAnswerError, tokens_used
 from rpp_env.llm.usage import LLMUsage
 
-# A model that wrote nothing so many times in a row will hardly write something the next time.
+# After this many empty answers in a row a retry is not worth its cost.
 EMPTY_TRIES = 8
 
 _T = TypeVar("_T")
@@ -54,16 +54,16 @@ class Session:
     """Connections to the servers of one model, from one process.
 
     Args:
-        name: Of the LLM, for messages.
+        name: Name of the LLM, for messages.
         urls: Base URLs.
-        usage: What is counted.
-        max_in_flight: Requests under way at once.
-        timeout: Seconds that one try may take.
-        retry_seconds: Seconds after which a request is no longer tried again.
+        usage: The counters to add to.
+        max_in_flight: Requests sent at the same time.
+        timeout: Seconds to wait for the answer to one try.
+        retry_seconds: Seconds after which a failed request is not retried.
         backoff: Seconds of the first wait and of the longest.
 
     Raises:
-        LLMError: There is no key where one is needed, or it cannot be one.
+        LLMError: A needed key is missing, or it has invalid characters.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class Session:
         retry_seconds: float,
         backoff: tuple[float, float],
     ) -> None:
-        self._openai, self._tenacity, self._response_type = _libraries(name)
-        self._key = key_for(urls)
+        self._openai, self._tenacity, self._response_type = _import_libraries(name)
+        self._key = read_key(urls)
         self._name = name
         self._usage = usage
         self._timeout = timeout
@@ -92,33 +92,35 @@ class Session:
             ],
             backoff=backoff,
         )
-        self._background = background()
-        self._closing = functools.partial(_close_all, clients)
-        self._background.before_stop[id(self)] = self._closing
-        # Connections of a session that nobody closed are closed when it is forgotten.
-        self._forgotten = weakref.finalize(self, _forget, self._background, id(self), self._closing)
-        self._forgotten.atexit = False
+        self._background_loop = background_loop()
+        self._close_clients = functools.partial(_close_all, clients)
+        self._background_loop.before_stop[id(self)] = self._close_clients
+        # Closes the connections of a session that is garbage-collected without `close`.
+        self._finalizer = weakref.finalize(
+            self, _close_forgotten, self._background_loop, id(self), self._close_clients
+        )
+        self._finalizer.atexit = False
 
     def __repr__(self) -> str:
         return f"Session({self._name!r})"
 
     async def close(self) -> None:
         """Closes the connections."""
-        self._forgotten.detach()
-        self._background.before_stop.pop(id(self), None)
-        await self._closing()
+        self._finalizer.detach()
+        self._background_loop.before_stop.pop(id(self), None)
+        await self._close_clients()
 
     async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Answer], _T]) -> _T:
-        """Returns what `read` makes of the answer.
+        """Sends a request and returns what `read` makes of the answer.
 
         Args:
-            path: Below the base URL; below its root if it begins with ``/``.
+            path: Relative to the base URL; relative to its root if it begins with ``/``.
             body: Sent as JSON.
-            read: Raises `FaultyAnswerError` if the answer is not as it should be.
+            read: Reads the answer; raises `FaultyAnswerError` if it is malformed.
 
         Raises:
             LLMUnavailableError: All tries failed.
-            RefusedError: The server will not do it.
+            RefusedError: The server refused the request.
         """
         async with self._slots:
             now = time.monotonic()
@@ -129,7 +131,7 @@ class Session:
                 sleep=asyncio.sleep,
                 retry=self._tenacity.retry_if_result(lambda outcome: isinstance(outcome, Fault)),
                 wait=functools.partial(self._wait, request),
-                stop=functools.partial(_is_over, request),
+                stop=functools.partial(_should_stop, request),
                 retry_error_callback=lambda state: state.outcome.result(),
             )
             try:
@@ -139,7 +141,7 @@ class Session:
                 raise
             if isinstance(outcome, Fault):
                 self._usage.add(failures=1)
-                raise LLMUnavailableError(self._despair(request, outcome))
+                raise LLMUnavailableError(self._unavailable_message(request, outcome))
             answer: _T = outcome
             return answer
 
@@ -168,7 +170,7 @@ class Session:
         return outcome
 
     async def _ask(self, endpoint: Endpoint, request: _Request) -> Any:
-        """One try: what `read` returned, or a fault."""
+        """Makes one try; returns what `read` returned, or a fault."""
         response = await self._send(endpoint, request)
         if isinstance(response, Fault):
             return response
@@ -188,7 +190,7 @@ class Session:
             return error.fault
 
     async def _send(self, endpoint: Endpoint, request: _Request) -> Any:
-        """The response, whatever its status, or a fault."""
+        """Returns the response, whatever its status, or a fault."""
         path = request.path
         try:
             async with asyncio.timeout(self._timeout):
@@ -203,25 +205,25 @@ class Session:
         except UnicodeEncodeError:
             raise LLMError(
                 f"{self._name}: the prompt has half a character in it (a lone surrogate), which "
-                "cannot be sent; mend the file that its titles come from"
+                "cannot be sent; correct the file that its titles come from"
             ) from None
         except self._openai.APIStatusError as error:
             return error.response
         except self._openai.APIConnectionError as error:
             cause = error.__cause__
-            words = redacted(f"{type(cause).__name__}: {cause}" if cause else str(error), self._key)
+            words = redact(f"{type(cause).__name__}: {cause}" if cause else str(error), self._key)
             return Fault(kind="reset", text=f"the connection failed ({words})")
 
     def _judge_status(self, endpoint: Endpoint, response: Any) -> Fault:
         status = response.status_code
         message, code = server_message(response.text)
-        words = described(status, redacted(message, self._key))
-        fault = fault_of(status, words, code, response.headers)
+        words = describe_status(status, redact(message, self._key))
+        fault = fault_from_status(status, words, code, response.headers)
         if fault is None:
             asked = response.request.url.path
             raise RefusedError(
                 self._name,
-                f"{endpoint.url} was asked for {asked}, and {words}{hint_for(status)}",
+                f"{endpoint.url} was asked for {asked}, and {words}{status_hint(status)}",
                 status=status,
             )
         return fault
@@ -229,22 +231,22 @@ class Session:
     def _wait(self, request: _Request, state: Any) -> float:
         first, longest = self._backoff
         if request.fault is not None and request.fault.kind == "empty":
-            longest = min(longest, 4 * first)  # the server is well: it need not recover
-        drawing = self._tenacity.wait_random_exponential(
+            longest = min(longest, 4 * first)  # the server works and needs no rest
+        draw_wait = self._tenacity.wait_random_exponential(
             multiplier=first, max=longest, min=first / 2
         )
-        drawn = float(drawing(state))
+        drawn = float(draw_wait(state))
         left = request.deadline - time.monotonic()
         return min(drawn, left) if left > 0 else drawn
 
-    def _despair(self, request: _Request, fault: Fault) -> str:
+    def _unavailable_message(self, request: _Request, fault: Fault) -> str:
         where = request.url or ", ".join(each.url for each in self._endpoints.all)
         wait = min(each.asked_until for each in self._endpoints.all) - time.monotonic()
-        wish = f" It asks to be left alone for {wait:.0f} s." if request.given_up else ""
+        asked = f" It asks for a wait of {wait:.0f} s." if request.given_up else ""
         return (
             f"{self._name} gave no answer: {where} was tried {request.tries} times in "
-            f"{time.monotonic() - request.begun:.0f} s; the last time, {fault.text}.{wish} Nothing "
-            f"was scored for this prompt. {_advice(request)}"
+            f"{time.monotonic() - request.begun:.0f} s; the last time, {fault.text}.{asked} "
+            f"Nothing was scored for this prompt. {_advice(request)}"
         )
 
     def _client(self, url: str) -> Any:
@@ -253,7 +255,7 @@ class Session:
         )
 
 
-def _is_over(request: _Request, state: Any) -> bool:
+def _should_stop(request: _Request, state: Any) -> bool:
     spent = request.tries >= 2 and time.monotonic() >= request.deadline
     return request.given_up or spent or request.empty >= EMPTY_TRIES
 
@@ -261,14 +263,14 @@ def _is_over(request: _Request, state: Any) -> bool:
 def _advice(request: _Request) -> str:
     if request.empty >= EMPTY_TRIES:
         return (
-            "A model that has nothing to say needs another prompt or other decoding, and so a new "
-            "run: a catalog with other output formats, or a temperature"
+            "A model that writes nothing needs another prompt or other decoding, and so a new run: "
+            "a catalog with other output formats, or a temperature above 0"
         )
     return "Go on when the server is back"
 
 
-def _libraries(name: str) -> tuple[Any, Any, Any]:
-    """The client, tenacity, and the type of a response as it came."""
+def _import_libraries(name: str) -> tuple[Any, Any, Any]:
+    """Imports the client and tenacity; returns both and the type of a raw response."""
     try:
         import httpx2
         import openai
@@ -283,7 +285,7 @@ async def _close_all(clients: Sequence[Any]) -> None:
         await client.close()
 
 
-def _forget(there: Background, key: int, closing: Callable[[], Any]) -> None:
+def _close_forgotten(there: BackgroundLoop, key: int, closing: Callable[[], Any]) -> None:
     there.before_stop.pop(key, None)
     if there.pid == os.getpid():
         there.spawn(closing)

@@ -1,6 +1,6 @@
-"""A causal language model of transformers, loaded here or in worker processes.
+"""A causal language model of transformers, in this process or in worker processes.
 
-Knows nothing of text: token trees in, log-probabilities out; prompts' tokens in, tokens out.
+Knows nothing of text: token trees in, log-probabilities out; tokens of prompts in, tokens out.
 """
 
 import signal
@@ -15,7 +15,7 @@ from rpp_env.llm.transformers.text_writer import TextWriter, WritingJob, Written
 from rpp_env.llm.transformers.tree_scorer import GPU_BATCH_TOKENS, TreeScorer
 from rpp_env.types import FloatArray
 
-# Rows that one process writes at once on a CPU: 32 take SmolLM2-135M hardly longer than 16.
+# Rows that one process generates at once on a CPU; 32 rows take SmolLM2-135M little longer than 16.
 CPU_BATCH_ROWS: Final = 32
 CPU_BATCH_TOKENS: Final = 16_384
 GPU_BATCH_ROWS: Final = 256
@@ -61,7 +61,7 @@ class LocalModel:
         stops: Sequence[tuple[int, ...]],
         decoding: Decoding,
     ) -> list[Written]:
-        """Returns what the model writes after each prompt; for the arguments see `plan_jobs`."""
+        """Returns the completion of each prompt; for the arguments see `plan_jobs`."""
         jobs = plan_jobs(
             prompts,
             seeds=seeds,
@@ -70,21 +70,21 @@ class LocalModel:
             max_rows=CPU_BATCH_ROWS if self._on_cpu else GPU_BATCH_ROWS,
             max_tokens=CPU_BATCH_TOKENS if self._on_cpu else GPU_BATCH_TOKENS,
         )
-        return _in_order(jobs, [self.write_job(job) for job in jobs])
+        return _sort_by_row(jobs, [self.write_job(job) for job in jobs])
 
     def write_job(self, job: WritingJob) -> list[Written]:
-        """Returns what the model writes after each prompt of one job."""
+        """Returns the completion of each prompt of one job."""
         return self._writer.write(job)
 
 
 class LocalModelPool:
-    """The same, by worker processes of one thread each on the CPU.
+    """The same interface, served by CPU worker processes of one thread each.
 
     On a shared machine N processes of one thread are far steadier than one process of N threads.
 
     Args:
         path: Folder or hub id of the model.
-        num_workers: Processes; each maps the same weights file.
+        num_workers: Number of processes; each maps the same weights file.
         dtype: Name of a torch dtype.
     """
 
@@ -92,19 +92,19 @@ class LocalModelPool:
         from loky import ProcessPoolExecutor
 
         self._num_workers = num_workers
-        # loky starts workers without importing the caller's main module again.
+        # loky starts workers without importing the caller's main module.
         self._pool: Any = ProcessPoolExecutor(
             max_workers=num_workers,
             initializer=_start_worker,
             initargs=(path, dtype),
-            # What oneDNN keeps for each size of tree is no leak; loky would start workers anew
-            # for it, and load the model again each time.
+            # oneDNN keeps memory for each size of tree. loky would take that for a leak, restart
+            # the workers and load the model again.
             env={"LOKY_MAX_MEMORY_LEAK_SIZE": "1e12"},
         )
 
     def score(self, trees: Sequence[TokenTree]) -> list[FloatArray]:
         """Returns the log-probability of each prediction of each tree, in nats."""
-        # The largest first, so that no worker is left alone with one at the end.
+        # Largest first, so that the workers finish at about the same time.
         order = sorted(range(len(trees)), key=lambda row: -len(trees[row]))
         scores = self._map(_score_one, [trees[row] for row in order])
         by_row = dict(zip(order, scores, strict=True))
@@ -118,17 +118,17 @@ class LocalModelPool:
         stops: Sequence[tuple[int, ...]],
         decoding: Decoding,
     ) -> list[Written]:
-        """Returns what the model writes after each prompt; for the arguments see `plan_jobs`."""
-        each = -(-len(prompts) // self._num_workers)  # so that every worker has some
+        """Returns the completion of each prompt; for the arguments see `plan_jobs`."""
+        rows_per_worker = -(-len(prompts) // self._num_workers)
         jobs = plan_jobs(
             prompts,
             seeds=seeds,
             stops=stops,
             decoding=decoding,
-            max_rows=min(each, CPU_BATCH_ROWS),
+            max_rows=min(rows_per_worker, CPU_BATCH_ROWS),
             max_tokens=CPU_BATCH_TOKENS,
         )
-        return _in_order(jobs, self._map(_write_one, jobs))
+        return _sort_by_row(jobs, self._map(_write_job, jobs))
 
     def close(self) -> None:
         """Ends the workers."""
@@ -139,13 +139,13 @@ class LocalModelPool:
             return list(self._pool.map(work, jobs))
         except BrokenProcessPool as error:
             raise LLMError(
-                "a process that runs the model died, perhaps for want of memory; each holds the "
-                f"model: use fewer of them (num_workers). {error}"
+                "a worker process that runs the model died, perhaps out of memory. Each worker "
+                f"holds the model: use fewer workers (num_workers). {error}"
             ) from error
 
 
-def _in_order(jobs: Sequence[WritingJob], answers: Sequence[list[Written]]) -> list[Written]:
-    """What was written after the first prompt, the second and so on, whatever job it was in."""
+def _sort_by_row(jobs: Sequence[WritingJob], answers: Sequence[list[Written]]) -> list[Written]:
+    """The completions in the order of the prompts."""
     by_row = {
         row: written
         for job, of_job in zip(jobs, answers, strict=True)
@@ -163,13 +163,13 @@ def _start_worker(path: str, dtype: str) -> None:
     import torch
     import transformers
 
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
+    # Ctrl-C reaches the whole process group; the parent decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         _WORKER = LocalModel(path, device="cpu", dtype=dtype)
-    except Exception as error:  # an initializer that raises looks like a crash from outside
+    except Exception as error:  # the parent sees an initializer that raises as a crash
         _FAILURE = f"{type(error).__name__}: {error}"
 
 
@@ -183,5 +183,5 @@ def _score_one(tree: TokenTree) -> FloatArray:
     return _worker().score([tree])[0]
 
 
-def _write_one(job: WritingJob) -> list[Written]:
+def _write_job(job: WritingJob) -> list[Written]:
     return _worker().write_job(job)

@@ -1,9 +1,9 @@
-"""Packs contexts and their continuations into token trees: no shared token is computed twice.
+"""Packs contexts and their continuations into token trees, sharing what they have in common.
 
-Texts that begin alike share their first tokens: a tree holds each shared run once, and a node
-attends to its ancestors alone. One forward pass over the tree's nodes (with the mask and the
-positions given here) then yields what a pass over each text on its own would have yielded. The
-idea is that of tree attention in speculative decoding (SpecInfer, arXiv 2305.09781).
+Texts with the same beginning share their first tokens. A tree holds each shared run once, and a
+node attends only to its ancestors. One forward pass over the nodes, with the mask and positions
+given here, gives the same result as one pass per text. The idea is tree attention from speculative
+decoding (SpecInfer, arXiv 2305.09781).
 
 Knows nothing of models, text or tokenizers: token ids in, arrays out.
 """
@@ -15,8 +15,8 @@ import numpy as np
 
 from rpp_env.types import BoolArray, FloatArray, IntArray
 
-# Attention over a tree of this many nodes costs about as much as the rest of SmolLM2-135M does
-# (measured on a CPU); in larger models it costs less beside the rest.
+# With this many nodes, attention costs about as much as the rest of SmolLM2-135M (measured on a
+# CPU). In larger models its share is smaller.
 ATTENTION_PARITY_TOKENS = 2500
 
 Tokens = Sequence[int]
@@ -24,22 +24,22 @@ Tokens = Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenTree:
-    """L nodes in an order in which parents come first, and the T predictions asked of them."""
+    """L nodes, parents before children, and T predictions to make from them."""
 
     tokens: IntArray  # (L,)
-    positions: IntArray  # (L,) depth, which is the position in the text
-    parents: IntArray  # (L,) -1 at a root
-    predict_from: IntArray  # (T,) node whose next-token distribution is asked
-    predict_token: IntArray  # (T,) the token whose log-probability is wanted
-    predict_for: IntArray  # (T,) which continuation, counted over all contexts of the tree
-    rows: tuple[int, ...]  # the contexts in this tree, as indices into what was packed
-    widths: tuple[int, ...]  # number of continuations of each of them
+    positions: IntArray  # (L,) depth in the tree = position in the text
+    parents: IntArray  # (L,) -1 for a root
+    predict_from: IntArray  # (T,) node whose next-token distribution is used
+    predict_token: IntArray  # (T,) token whose log-probability is returned
+    predict_for: IntArray  # (T,) index of the continuation, over all contexts of the tree
+    rows: tuple[int, ...]  # indices of the packed contexts that are in this tree
+    widths: tuple[int, ...]  # number of continuations of each context
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def attention(self) -> BoolArray:
-        """Which node (row) sees which (column): its ancestors and itself. Shape: (L, L)."""
+        """Whether a node (row) sees another (column): its ancestors and itself. Shape: (L, L)."""
         seen = np.zeros((len(self), len(self)), dtype=np.bool_)
         for node, parent in enumerate(self.parents):
             if parent >= 0:
@@ -48,7 +48,7 @@ class TokenTree:
         return seen
 
     def split(self, log_probs: FloatArray) -> list[FloatArray]:
-        """Sums the predictions of each continuation, and cuts them context by context.
+        """Sums the predictions of each continuation; returns one array per context.
 
         Args:
             log_probs: Log-probability of each prediction. Shape: (T,).
@@ -112,19 +112,19 @@ def pack(
     *,
     max_tokens: int = 2048,
 ) -> list[TokenTree]:
-    """Packs contexts into as few trees as pay off.
+    """Packs contexts into trees of low total cost.
 
-    Contexts that share a beginning become one tree where the tokens saved outweigh the larger
-    attention matrix, and as long as the tree stays within `max_tokens` nodes (a single context
-    that is longer gets a tree of its own).
+    Contexts that share a beginning become one tree if the tokens saved outweigh the larger
+    attention matrix and the tree has at most `max_tokens` nodes. A longer single context gets a
+    tree of its own.
 
     Args:
         contexts: B token sequences, none empty.
         continuations: For each context, the token sequences that may follow it, none empty.
-        max_tokens: Bound on the nodes of a tree that holds several contexts.
+        max_tokens: Most nodes of a tree with several contexts.
 
     Returns:
-        Trees; each context is in exactly one of them.
+        Trees; each context is in exactly one.
 
     Raises:
         ValueError: A context or continuation has no token.
@@ -132,7 +132,7 @@ def pack(
     for row, (context, follow) in enumerate(zip(contexts, continuations, strict=True)):
         if not len(context) or not len(follow) or not all(len(tokens) for tokens in follow):
             raise ValueError(
-                f"contexts[{row}]: a context and each of its continuations need a token at least"
+                f"contexts[{row}]: a context and each of its continuations need at least one token"
             )
     trees: list[TokenTree] = []
     builder = _TreeBuilder()

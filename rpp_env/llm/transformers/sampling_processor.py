@@ -1,4 +1,4 @@
-"""Draws tokens with one generator a row, so that no row depends on the rows beside it."""
+"""Draws tokens with one generator per row, so that no row depends on other rows."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ from transformers import LogitsProcessor
 
 
 class SeededSampling(LogitsProcessor):
-    """Turns the most likely token into a sample: greedy search over its scores samples exactly.
+    """Adds noise to the scores, so that greedy search over them samples exactly.
 
     Where G is Gumbel noise, independent for each token, the token with the largest
     ``logit / temperature + G`` is distributed as the softmax of ``logit / temperature`` (the
-    Gumbel-max trick: Maddison, Tarlow and Minka, "A* Sampling", NeurIPS 2014). The noise of a row
-    comes from a generator of its own, and the search in which all rows share nothing else stays
-    that of transformers, whose own sampling draws all rows from one generator.
+    Gumbel-max trick: Maddison, Tarlow and Minka, "A* Sampling", NeurIPS 2014). Each row has its own
+    generator. The sampling of transformers itself draws all rows from one generator, so that a row
+    would depend on the others.
 
     Args:
-        seeds: One a row. Shape: (B,).
+        seeds: One per row. Shape: (B,).
         temperature: Above 0.
-        top_p: Tokens outside the least set with this probability are never drawn.
-        device: Where the scores are.
+        top_p: Tokens outside the smallest set with this probability are never drawn.
+        device: The device of the scores.
     """
 
     def __init__(
@@ -34,22 +34,22 @@ class SeededSampling(LogitsProcessor):
         input_ids: torch.LongTensor,  # (B, L)
         scores: torch.FloatTensor,  # (B, V)
     ) -> torch.FloatTensor:
-        """Returns scores whose largest is the token drawn. Shape: (B, V)."""
+        """Returns scores; the largest one per row is the drawn token. Shape: (B, V)."""
         logits_BV = scores.double()
-        # A temperature near 0 divides to minus infinity, never to infinity twice.
+        # With the maximum at 0, division by a temperature near 0 gives -inf, never +inf.
         logits_BV = (logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / self._temperature
         if self._top_p < 1:
             logits_BV = logits_BV.masked_fill(_outside_nucleus(logits_BV, self._top_p), -torch.inf)
         noise_BV = torch.empty_like(logits_BV)
         for noise_V, generator in zip(noise_BV, self._generators, strict=True):
             noise_V.exponential_(generator=generator)
-        # Minus the logarithm of an exponential variable is Gumbel noise.
+        # Minus the logarithm of an exponential variable has a Gumbel distribution.
         drawn = logits_BV - noise_BV.clamp_min(torch.finfo(torch.float64).tiny).log()
         return drawn  # type: ignore[return-value]
 
 
 def _outside_nucleus(logits_BV: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Tokens that are not in the least set with probability `top_p`. Shape: (B, V)."""
+    """Whether a token is outside the smallest set of probability `top_p`. Shape: (B, V)."""
     probabilities, order = logits_BV.softmax(dim=-1).sort(dim=-1, descending=True)
     outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
     return torch.zeros_like(outside).scatter(-1, order, outside)

@@ -1,7 +1,7 @@
-"""Writes completions with a causal language model of transformers: token ids in, token ids out.
+"""Generates completions with a causal language model of transformers: token ids in and out.
 
-Knows nothing of text. Work is cut into jobs of rows of like length, each one call of transformers'
-own `generate`.
+Knows nothing of text. Prompts are grouped into jobs of similar length; a job is one call of
+transformers' own `generate`.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ Tokens = Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class WritingJob:
-    """B prompts that are written on from at once."""
+    """B prompts that are completed in one call."""
 
-    rows: tuple[int, ...]  # (B,) which prompts these are
+    rows: tuple[int, ...]  # (B,) indices of the prompts
     prompts: tuple[Tokens, ...]  # (B,) their tokens
     seeds: tuple[int, ...]  # (B,)
-    stops: tuple[int, ...]  # tokens that end a completion, beside those the model itself names
+    stops: tuple[int, ...]  # tokens that end a completion, in addition to the model's own
     decoding: Decoding
 
 
@@ -30,8 +30,8 @@ class WritingJob:
 class Written:
     """The tokens of one completion."""
 
-    tokens: tuple[int, ...]  # without the one that ended it
-    stopped: bool  # whether there was one
+    tokens: tuple[int, ...]  # without the stop token
+    stopped: bool  # whether a stop token ended it
 
 
 def plan_jobs(
@@ -43,7 +43,7 @@ def plan_jobs(
     max_rows: int,
     max_tokens: int,
 ) -> list[WritingJob]:
-    """Cuts prompts into jobs of like length, the longest first.
+    """Groups prompts of similar length into jobs, the longest first.
 
     Args:
         prompts: B token sequences.
@@ -51,7 +51,7 @@ def plan_jobs(
         stops: For each prompt, tokens that end its completion.
         decoding: How tokens are drawn.
         max_rows: Prompts of one job.
-        max_tokens: Tokens of one job, padding and completions included, where it has several rows.
+        max_tokens: Tokens of a job with several rows, padding and completions included.
     """
     jobs: list[WritingJob] = []
     rows: list[int] = []
@@ -81,11 +81,11 @@ def plan_jobs(
 
 
 class TextWriter:
-    """Writes with a loaded model.
+    """Generates with a loaded model.
 
     Args:
-        model: A causal language model of transformers. Its generation config is replaced: what it
-            says of decoding is not asked for here.
+        model: A causal language model of transformers. Its generation config is replaced, so that
+            only the arguments given here decide how tokens are drawn.
     """
 
     def __init__(self, model: Any) -> None:
@@ -95,7 +95,7 @@ class TextWriter:
         self._model = model
 
     def write(self, job: WritingJob) -> list[Written]:
-        """Returns what was written after each prompt of a job."""
+        """Returns the completion of each prompt of a job."""
         import torch
 
         stops = sorted({*self._ends, *job.stops})
@@ -109,7 +109,7 @@ class TextWriter:
             max_new_tokens=job.decoding.max_tokens,
             do_sample=False,
             eos_token_id=stops or None,
-            pad_token_id=0,  # fills rows that have ended, and is cut off again
+            pad_token_id=0,  # fills rows that have ended; removed afterwards
         )
         with torch.inference_mode():
             written = self._model.generate(

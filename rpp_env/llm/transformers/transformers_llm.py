@@ -1,4 +1,4 @@
-"""Any causal language model that transformers can load, on a GPU when there is one."""
+"""Any causal language model that transformers can load; runs on a GPU if there is one."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from rpp_env.llm.base import (
     Completion,
     Decoding,
 )
-from rpp_env.llm.checkpoint import check_dtype, checkpoint_of, weights_identity
+from rpp_env.llm.checkpoint import check_dtype, resolve_checkpoint, weights_identity
 from rpp_env.llm.prompt_tokens import PromptTokens, check_length, check_prompts
 from rpp_env.llm.seeds import seeds_of_prompts
 from rpp_env.llm.transformers.packing import pack
@@ -29,20 +29,20 @@ _log = logging.getLogger(__name__)
 class TransformersLLM:
     """A causal language model run by transformers.
 
-    Nothing is loaded before the first call. Copies carry no weights: a deepcopy is the object
-    itself; a pickled one, and one in a forked process, loads again where it is first called.
+    The first call loads the model. A deepcopy is the object itself. A pickled copy, and a copy in a
+    forked process, carries no weights and loads the model at its own first call.
 
     Args:
         model: Name of an embedded asset (``smollm2-135m-instruct``), a folder, or a hub id.
-        device: A torch device; by default a GPU when there is one, else the CPU.
-        num_workers: Processes that run the model on the CPU, one thread each. By default one for
-            each core this process may use; with 1, or on a GPU, it runs in this process.
+        device: A torch device; by default a GPU if there is one, else the CPU.
+        num_workers: Processes that run the model on the CPU, with one thread each. By default one
+            per core that this process may use. With 1, or on a GPU, it runs in this process.
         dtype: ``float32``, ``bfloat16`` or ``float16``; by default bfloat16 on a GPU and float32
-            on a CPU. On CPUs with AMX bfloat16 is several times as fast.
+            on a CPU. On a CPU with AMX, bfloat16 is several times as fast.
 
     Attributes:
-        usage: What was asked for: a request a prompt, the tokens of each prompt on its own (though
-            prompts that begin alike are computed together), and the tokens written.
+        usage: One request per prompt, the tokens of each prompt (also where a shared beginning is
+            computed once), and the tokens generated.
     """
 
     capabilities = frozenset({LOGLIKELIHOOD, NEXT_TOKEN_LOGPROBS, GENERATE})
@@ -65,15 +65,15 @@ class TransformersLLM:
         self._num_workers = num_workers
         self._dtype = dtype
         self._loaded: tuple[Any, Any] | None = None
-        self._loaded_by = 0
-        self._of_the_parent: tuple[Any, Any] | None = None
+        self._loaded_pid = 0
+        self._parent_loaded: tuple[Any, Any] | None = None
         self._max_tokens: int | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loaded": None, "_of_the_parent": None}
+        return {**self.__dict__, "_loaded": None, "_parent_loaded": None}
 
     def apply_chat_template(self, *, system: str, user: str) -> str:
         """Returns the text up to where the assistant's answer begins; see `LLM`."""
@@ -85,7 +85,7 @@ class TransformersLLM:
     ) -> list[FloatArray]:
         """Returns the log-probability (nats) of each continuation; see `LoglikelihoodLLM`.
 
-        Contexts with a common beginning are scored as one token tree (see `packing`).
+        Contexts that share their beginning are scored as one token tree (see `packing`).
         """
         tokenizer, model = self._load()
         tokens = PromptTokens(tokenizer, self.name)
@@ -101,7 +101,7 @@ class TransformersLLM:
     ) -> list[FloatArray]:
         """Returns the log-probability (nats) of each label as the next token; see `NextTokenLLM`.
 
-        Contexts with a common beginning are scored as one token tree (see `packing`).
+        Contexts that share their beginning are scored as one token tree (see `packing`).
 
         Raises:
             LLMError: A label is not one token of this model, or a context is too long for it.
@@ -126,19 +126,19 @@ class TransformersLLM:
     ) -> list[Completion]:
         """Returns one completion of each prompt; see `GeneratingLLM`.
 
-        Prompts of like length are written on from at once. What is written after one depends on it
-        and its seed alone, up to the rounding of the logits, which in half precision can turn one
-        token into another of nearly the same score.
+        Prompts of similar length are completed together. A completion depends only on its prompt
+        and seed, up to rounding of the logits; in half precision, rounding can replace a token by
+        one of nearly the same score.
 
         Raises:
-            LLMError: Schemas are given; a prompt and `max_tokens` more are too long for the model;
-                it has no chat template and a prompt is a chat.
-            ValueError: The seeds are not one a prompt, or out of bounds.
+            LLMError: Schemas are given; a prompt with `max_tokens` more is too long for the model;
+                a prompt is a chat and the model has no chat template.
+            ValueError: There is not one seed per prompt, or a seed is out of bounds.
         """
         if schemas is not None:
             raise LLMError(
-                f"{self.name} cannot hold its answers to schemas ({STRUCTURED_OUTPUTS}); use one "
-                "of the backends that can, vllm and openai, or leave schemas out"
+                f"{self.name} cannot constrain its answers to JSON schemas ({STRUCTURED_OUTPUTS}); "
+                "use the backend vllm or openai, or leave schemas out"
             )
         seeds = seeds_of_prompts(seeds, len(prompts))
         tokenizer, model = self._load()
@@ -168,18 +168,18 @@ class TransformersLLM:
         ]
 
     def identity(self) -> dict[str, str]:
-        """What determines the answers: the model, the SHA-256 of its weights, their type here.
+        """What determines the answers: the model, the SHA-256 of its weights, dtype and device.
 
-        For a model on the hub it is the hub's commit instead of a hash.
+        A model on the hub has the commit on the hub instead of a hash.
         """
         device, dtype = self._placement()
         about = {"name": self.name, "dtype": dtype, "device": device}
         return {**about, **weights_identity(self._model)}
 
     def close(self) -> None:
-        """Ends worker processes and drops the weights; the next call loads them again."""
-        if self._loaded is not None and self._loaded_by != os.getpid():
-            self._of_the_parent = self._loaded
+        """Ends the worker processes and frees the weights; the next call loads them again."""
+        if self._loaded is not None and self._loaded_pid != os.getpid():
+            self._parent_loaded = self._loaded
         elif self._loaded is not None and hasattr(self._loaded[1], "close"):
             self._loaded[1].close()
         self._loaded = None
@@ -208,17 +208,17 @@ class TransformersLLM:
         try:
             return work()
         except LLMError:
-            self.close()  # so that the next call starts anew
+            self.close()  # so that the next call loads the model again
             raise
 
     def _load(self) -> tuple[Any, Any]:
-        if self._loaded is not None and self._loaded_by != os.getpid():
-            # After a fork: no worker process, GPU or thread of torch came along. What was the
-            # parent's is kept from being destroyed, which would reach for its workers.
-            self._of_the_parent, self._loaded = self._loaded, None
+        if self._loaded is not None and self._loaded_pid != os.getpid():
+            # After a fork this process has none of the parent's workers, GPU state or threads. The
+            # parent's objects are kept, as their destructors would end its workers.
+            self._parent_loaded, self._loaded = self._loaded, None
         if self._loaded is None:
             self._loaded = self._load_now()
-            self._loaded_by = os.getpid()
+            self._loaded_pid = os.getpid()
         return self._loaded
 
     def _load_now(self) -> tuple[Any, Any]:
@@ -234,18 +234,18 @@ class TransformersLLM:
         path = self._path()
         device, dtype = self._placement()
         num_workers = self._num_workers or _num_cores()
-        forked = self._of_the_parent is not None
+        forked = self._parent_loaded is not None
         if forked and device != "cpu":
             raise LLMError(
-                f"{self.name} was loaded on {device} before this process was forked, and a GPU "
-                "cannot be used on both sides; start processes by 'spawn', or fork before ranking"
+                f"{self.name} was loaded on {device} before this process was forked, and a forked "
+                "process cannot use the GPU; start processes by 'spawn', or fork before ranking"
             )
         _log.info("loading %s from %s on %s", self.name, path, device)
         try:
             config = AutoConfig.from_pretrained(path)
             self._max_tokens = getattr(config, "max_position_embeddings", None)
             tokenizer = AutoTokenizer.from_pretrained(path)
-            # A forked torch may wait forever for threads that only its parent has.
+            # In a forked process torch may wait forever for threads that only the parent has.
             if device == "cpu" and (num_workers > 1 or forked):
                 return tokenizer, LocalModelPool(path, num_workers=num_workers, dtype=dtype)
             return tokenizer, LocalModel(path, device=device, dtype=dtype)
@@ -253,18 +253,18 @@ class TransformersLLM:
             raise LLMError(f"{self.name} could not be loaded: {error}") from error
 
     def _placement(self) -> tuple[str, str]:
-        """Device and type of the weights."""
+        """Device and dtype of the weights."""
         import torch
 
         device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
         return device, self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
 
     def _path(self) -> str:
-        return checkpoint_of(self._model)
+        return resolve_checkpoint(self._model)
 
 
 def _num_cores() -> int:
     """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux alone has it
+    if hasattr(os, "sched_getaffinity"):  # only on Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

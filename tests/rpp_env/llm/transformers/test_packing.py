@@ -143,7 +143,7 @@ def test_nothing_to_pack_is_no_tree():
 )
 def test_an_empty_text_is_an_error_that_names_its_row(row):
     context, follow = row
-    with pytest.raises(ValueError, match=r"contexts\[1\]: .* need a token at least"):
+    with pytest.raises(ValueError, match=r"contexts\[1\]: .* need at least one token"):
         pack([[1], context], [[[1]], follow])
 
 

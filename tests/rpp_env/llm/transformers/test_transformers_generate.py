@@ -53,7 +53,7 @@ def test_next_tokens_are_those_of_a_forward_pass(folder):
 
 
 def test_a_label_of_two_tokens_is_named(llm):
-    with pytest.raises(LLMError, match=r"label ' A' is 2 tokens of .*; take labels that are"):
+    with pytest.raises(LLMError, match=r"label ' A' is 2 tokens of .*; use labels that are"):
         llm.next_token_logprobs(["Q"], [["A", " A"]])
 
 
@@ -143,7 +143,7 @@ def test_no_prompts_give_nothing(llm):
 
 
 def test_schemas_name_the_backends_that_take_one(llm):
-    with pytest.raises(LLMError, match=r"structured_outputs.*vllm and openai"):
+    with pytest.raises(LLMError, match=r"structured_outputs.*vllm or openai"):
         llm.generate(["A"], decoding=GREEDY, schemas=[{"type": "array"}])
 
 

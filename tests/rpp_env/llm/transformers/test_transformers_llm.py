@@ -236,7 +236,7 @@ class Letters:
 def llm_env():
     llm = TransformersLLM("stub")
     # The two halves of a loaded LLM: a tokenizer and a scorer.
-    llm._loaded, llm._loaded_by = (Letters(), Weights()), os.getpid()
+    llm._loaded, llm._loaded_pid = (Letters(), Weights()), os.getpid()
     mdp = toy_mdp(num_users=40, horizon=9)
     mdp.recommender = MemoryCachedRecommender(LikelihoodRecommender(llm))
     env = RPPParallelEnv(mdp)

@@ -98,7 +98,7 @@ def test_equal_rows_are_sent_once_and_no_more_tokens_than_fit(fake_vllm):
 
 
 def test_an_engine_that_says_nothing_of_its_cache_is_refused(fake_vllm):
-    with pytest.raises(LLMError, match="does not fit rpp-env"):
+    with pytest.raises(LLMError, match="does not work with rpp-env"):
         score_continuations(Engine(honest=False), CONTEXTS, CONTINUATIONS)
 
 

@@ -1,7 +1,7 @@
 """Reads the JSON that OpenAI-compatible servers answer with, and trusts nothing about its shape.
 
-Knows nothing of requests. What is not as it should be is one of two things: faulty, so that asking
-again may help (`FaultyAnswerError`), or lacking what this server never gives (`LackingError`).
+Knows nothing of requests. A wrong answer is one of two things: a fault, where the same request may
+succeed later (`FaultyAnswerError`), or a missing feature of the server (`LackingError`).
 """
 
 import math
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 class FaultyAnswerError(Exception):
-    """An answer that the same request should not have got."""
+    """The answer is malformed or empty; the same request may succeed later."""
 
     def __init__(self, text: str, *, kind: str = "malformed") -> None:
         super().__init__(text)
@@ -25,32 +25,34 @@ class FaultyAnswerError(Exception):
 
 
 class LackingError(Exception):
-    """A well-formed answer without what was asked for: this server does not do it."""
+    """The answer is well-formed but lacks what was asked for: the server has no such feature."""
 
 
 def read_completion(answer: Answer) -> Completion:
     """The text of a plain completion."""
-    return _completed(_choice(answer), _choice(answer).get("text"), "choices[0].text")
+    return _make_completion(
+        _first_choice(answer), _first_choice(answer).get("text"), "choices[0].text"
+    )
 
 
 def read_chat(answer: Answer) -> Completion:
-    """The text of a chat's answer; a refusal's text where there is one instead."""
-    choice = _choice(answer)
+    """The text of a chat's answer, or the text of the model's refusal where it has one."""
+    choice = _first_choice(answer)
     message = choice.get("message")
     if not isinstance(message, Mapping):
-        raise FaultyAnswerError(f"choices[0].message is {_named(message)}, not an object")
+        raise FaultyAnswerError(f"choices[0].message is {_type_name(message)}, not an object")
     text = message.get("content")
     if text is None:
         text = message.get("refusal") or ""
-    return _completed(choice, text, "choices[0].message.content")
+    return _make_completion(choice, text, "choices[0].message.content")
 
 
 def read_sum_of_last(num_tokens: int, num_last: int) -> Callable[[Answer], float]:
-    """Returns a reader of an echoed prompt of `num_tokens` ids: the sum over the last of them."""
+    """Returns a reader of an echoed prompt of `num_tokens` ids; it sums the last `num_last`."""
 
     def read(answer: Answer) -> float:
         log_probs = _list(_logprobs(answer), "token_logprobs")
-        if len(log_probs) not in (num_tokens, num_tokens + 1):  # one may be generated
+        if len(log_probs) not in (num_tokens, num_tokens + 1):  # the server may generate one
             raise FaultyAnswerError(
                 f"there are {len(log_probs)} log-probabilities for {num_tokens} tokens"
             )
@@ -60,9 +62,9 @@ def read_sum_of_last(num_tokens: int, num_last: int) -> Callable[[Answer], float
 
 
 def read_sum_from(start: int, end: int) -> Callable[[Answer], float]:
-    """Returns a reader of an echoed text: the sum over the tokens of characters `start` to `end`.
+    """Returns a reader of an echoed text; it sums the tokens of characters `start` to `end`.
 
-    A token that begins before `start` and ends behind it counts wholly.
+    A token that begins before `start` and ends after it counts in full.
     """
 
     def read(answer: Answer) -> float:
@@ -80,16 +82,16 @@ def read_sum_from(start: int, end: int) -> Callable[[Answer], float]:
             if stop > start and begin < end
         ]
         if not inside:
-            raise FaultyAnswerError("no token of the continuation is among those echoed")
+            raise FaultyAnswerError("the echoed tokens contain none of the continuation")
         return _sum(inside)
 
     return read
 
 
 def read_next_logprobs(answer: Answer) -> dict[str, float]:
-    """Log-probability of each token that may come next, as far as the server tells."""
+    """Log-probability of each next token that the server reports."""
     logprobs = _logprobs(answer)
-    if "content" in logprobs:  # as chat completions have it; llama.cpp always answers so
+    if "content" in logprobs:  # the form of chat completions; llama.cpp always uses it
         first = _first(_list(logprobs, "content"), "content")
         entries = _list(first, "top_logprobs")
         if not all(isinstance(entry, Mapping) for entry in entries):
@@ -101,25 +103,25 @@ def read_next_logprobs(answer: Answer) -> dict[str, float]:
         raise LackingError("top_logprobs is empty")
     for token, log_prob in pairs:
         if not isinstance(token, str) or not _is_number(log_prob):
-            raise FaultyAnswerError(f"top_logprobs holds {_named(log_prob)} for a token")
+            raise FaultyAnswerError(f"top_logprobs holds {_type_name(log_prob)} for a token")
     return {str(token): float(log_prob) for token, log_prob in pairs}
 
 
 def read_tokens(answer: Answer) -> list[int]:
-    """The ids that vLLM's ``/tokenize`` answers with."""
+    """The token ids in an answer of vLLM's ``/tokenize``."""
     tokens = _list(answer, "tokens")
     if "count" not in answer:
-        raise LackingError("this is another server's /tokenize than vLLM's")
+        raise LackingError("its /tokenize is not the one of vLLM")
     if answer["count"] != len(tokens) or not all(_is_id(token) for token in tokens):
-        raise FaultyAnswerError("tokens are not as many ids as count says")
+        raise FaultyAnswerError("the number of token ids is not the count that the answer gives")
     return tokens
 
 
 def read_prompt(answer: Answer) -> str:
-    """The text that ``/detokenize`` and ``/apply-template`` answer with."""
+    """The text in an answer of ``/detokenize`` or ``/apply-template``."""
     prompt = answer.get("prompt")
     if not isinstance(prompt, str):
-        raise FaultyAnswerError(f"prompt is {_named(prompt)}, not text")
+        raise FaultyAnswerError(f"prompt is {_type_name(prompt)}, not text")
     return prompt
 
 
@@ -132,9 +134,9 @@ def tokens_used(answer: Answer) -> tuple[int, int]:
     return int(read) if _is_id(read) else 0, int(written) if _is_id(written) else 0
 
 
-def _completed(choice: Answer, text: Any, place: str) -> Completion:
+def _make_completion(choice: Answer, text: Any, place: str) -> Completion:
     if not isinstance(text, str):
-        raise FaultyAnswerError(f"{place} is {_named(text)}, not text")
+        raise FaultyAnswerError(f"{place} is {_type_name(text)}, not text")
     reason = choice.get("finish_reason")
     completion = Completion(text=text, finish_reason=reason if isinstance(reason, str) else "stop")
     if text.strip():
@@ -149,23 +151,23 @@ def _completed(choice: Answer, text: Any, place: str) -> Completion:
     )
 
 
-def _choice(answer: Answer) -> Answer:
+def _first_choice(answer: Answer) -> Answer:
     return _first(_list(answer, "choices"), "choices")
 
 
 def _logprobs(answer: Answer) -> Answer:
-    logprobs = _choice(answer).get("logprobs")
+    logprobs = _first_choice(answer).get("logprobs")
     if logprobs is None:
         raise LackingError("the answer came without log-probabilities")
     if not isinstance(logprobs, Mapping):
-        raise FaultyAnswerError(f"logprobs is {_named(logprobs)}, not an object")
+        raise FaultyAnswerError(f"logprobs is {_type_name(logprobs)}, not an object")
     return logprobs
 
 
 def _list(answer: Answer, name: str) -> list[Any]:
     found = answer.get(name)
     if not isinstance(found, list):
-        raise FaultyAnswerError(f"{name} is {_named(found)}, not a list")
+        raise FaultyAnswerError(f"{name} is {_type_name(found)}, not a list")
     return found
 
 
@@ -173,7 +175,7 @@ def _first(entries: list[Any], name: str) -> Answer:
     if not entries:
         raise FaultyAnswerError(f"{name} is empty")
     if not isinstance(entries[0], Mapping):
-        raise FaultyAnswerError(f"{name}[0] is {_named(entries[0])}, not an object")
+        raise FaultyAnswerError(f"{name}[0] is {_type_name(entries[0])}, not an object")
     return entries[0]
 
 
@@ -191,5 +193,5 @@ def _is_id(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _named(value: Any) -> str:
+def _type_name(value: Any) -> str:
     return "missing or null" if value is None else f"of type {type(value).__name__}"

@@ -1,6 +1,6 @@
-"""What a server is asked for each capability of an LLM, and in which of several ways it takes it.
+"""The requests behind each capability of an LLM, in the form that the server accepts.
 
-Knows nothing of connections and retries. All of it runs on one event loop.
+Knows nothing of connections and retries. Everything runs on one event loop.
 """
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -11,7 +11,9 @@ import numpy as np
 
 from rpp_env.errors import LLMError
 from rpp_env.llm.base import Chat, Completion, Decoding
-from rpp_env.llm.openai.answers import (
+from rpp_env.llm.openai.background_loop import gather_all
+from rpp_env.llm.openai.faults import RefusedError
+from rpp_env.llm.openai.responses import (
     LackingError,
     read_chat,
     read_completion,
@@ -19,8 +21,6 @@ from rpp_env.llm.openai.answers import (
     read_sum_from,
     read_sum_of_last,
 )
-from rpp_env.llm.openai.background_loop import all_of
-from rpp_env.llm.openai.faults import RefusedError
 from rpp_env.llm.openai.tokens import ServerTokens, messages
 from rpp_env.llm.openai.transport import Session
 from rpp_env.types import FloatArray
@@ -32,18 +32,18 @@ _ADVICE: Final = (
 )
 _WRONG_REQUEST: Final = (400, 422)
 _NOT_DONE: Final = (400, 404, 405, 422, 501)
-# Ways to ask for the next token's log-probabilities: the number of likely tokens, and whether the
-# labels' own are asked for by id, as vLLM can.
+# Forms of a request for the next token's log-probabilities: the number of most likely tokens, and
+# whether the labels' own ids are sent, which vLLM accepts.
 _NEXT_TOKEN_FORMS: Final = ((20, True), (20, False), (5, False))
 
 
-class Conversation:
-    """What is asked, and what the servers have been found to understand.
+class ServerModel:
+    """One model on one or more servers, and the request forms that they accept.
 
     Args:
         session: Connections to the servers.
-        name: Of the LLM, for messages.
-        model: As the servers name it.
+        name: Name of the LLM, for messages.
+        model: Its name on the servers.
     """
 
     def __init__(self, session: Session, *, name: str, model: str) -> None:
@@ -51,7 +51,7 @@ class Conversation:
         self.tokens = ServerTokens(session, name=name, model=model)
         self._name = name
         self._model = model
-        self._least_tokens = 0  # some servers write one at least
+        self._least_tokens = 0  # some servers must generate at least one
         self._next_token_form = 0
         self._limit_name = "max_tokens"
 
@@ -61,9 +61,9 @@ class Conversation:
         """Log-probability of each continuation of its context."""
         rows = list(zip(contexts, continuations, strict=True))
         works: list[Coroutine[Any, Any, float]]
-        if await self.tokens.known():
-            follow_ids = await self.tokens.ids_of([text for _, follow in rows for text in follow])
-            context_ids = await self.tokens.contexts_of(contexts)
+        if await self.tokens.are_available():
+            follow_ids = await self.tokens.text_ids([text for _, follow in rows for text in follow])
+            context_ids = await self.tokens.context_ids(contexts)
             works = [
                 self._score_ids(context_ids[context], follow_ids[text])
                 for context, follow in rows
@@ -71,7 +71,7 @@ class Conversation:
             ]
         else:
             works = [self._score_text(context, text) for context, follow in rows for text in follow]
-        scores = iter(await all_of(works))
+        scores = iter(await gather_all(works))
         return [np.array([next(scores) for _ in follow], dtype=np.float64) for _, follow in rows]
 
     async def next_token_logprobs(
@@ -81,12 +81,14 @@ class Conversation:
         rows = list(zip(contexts, labels, strict=True))
         prompts: dict[str, Any] = {context: context for context in contexts}
         ids: dict[str, int] = {}
-        if await self.tokens.known():
-            ids = self._single(
-                await self.tokens.ids_of([name for _, each in rows for name in each])
+        if await self.tokens.are_available():
+            ids = self._single_tokens(
+                await self.tokens.text_ids([name for _, each in rows for name in each])
             )
-            prompts.update(await self.tokens.contexts_of(contexts))
-        return await all_of([self._label(prompts[context], each, ids) for context, each in rows])
+            prompts.update(await self.tokens.context_ids(contexts))
+        return await gather_all(
+            [self._label_logprobs(prompts[context], each, ids) for context, each in rows]
+        )
 
     async def generate(
         self,
@@ -95,35 +97,37 @@ class Conversation:
         schemas: Sequence[Mapping[str, Any] | None],
         decoding: Decoding,
     ) -> list[Completion]:
-        """What is written after each prompt."""
+        """The completion of each prompt."""
         rows = list(zip(prompts, seeds, schemas, strict=True))
-        return await all_of(
+        return await gather_all(
             [
-                self._write(prompt, _options(decoding, seed, schema), decoding.max_tokens)
+                self._write_one(prompt, _options(decoding, seed, schema), decoding.max_tokens)
                 for prompt, seed, schema in rows
             ]
         )
 
-    async def _write(
+    async def _write_one(
         self, prompt: Chat | str, options: dict[str, Any], max_tokens: int
     ) -> Completion:
         if isinstance(prompt, str):
             text: Any = prompt
-            if await self.tokens.known():  # so that the opening token never comes twice
-                text = (await self.tokens.contexts_of([prompt]))[prompt]
+            if await self.tokens.are_available():  # so that the opening token is never doubled
+                text = (await self.tokens.context_ids([prompt]))[prompt]
             asked = {**options, "prompt": text}
-            with _explained("continue a text", self._name):
-                return await self._limited("completions", asked, max_tokens, read_completion)
+            with _explain_refusals("continue a text", self._name):
+                return await self._post_with_limit(
+                    "completions", asked, max_tokens, read_completion
+                )
         turns = messages(system=prompt.system, user=prompt.user, answer_prefix=prompt.answer_prefix)
         asked = {**options, "messages": turns}
         if prompt.answer_prefix:
             asked.update(add_generation_prompt=False, continue_final_message=True)
-        return await self._limited("chat/completions", asked, max_tokens, read_chat)
+        return await self._post_with_limit("chat/completions", asked, max_tokens, read_chat)
 
-    async def _limited(
+    async def _post_with_limit(
         self, path: str, asked: dict[str, Any], limit: int, read: Callable[[Any], Completion]
     ) -> Completion:
-        """Asks for at most `limit` tokens, by the name that the server knows for it."""
+        """Requests at most `limit` tokens, under the parameter name that the server knows."""
         try:
             return await self._post(path, {**asked, self._limit_name: limit}, read)
         except RefusedError as error:
@@ -151,7 +155,7 @@ class Conversation:
     async def _echo(self, prompt: Any, read: Callable[[Any], float]) -> float:
         asked = {"prompt": prompt, "echo": True, "logprobs": 0, "temperature": 0}
         least = self._least_tokens
-        with _explained("score titles", self._name):
+        with _explain_refusals("score titles", self._name):
             try:
                 return await self._post("completions", {**asked, "max_tokens": least}, read)
             except RefusedError as error:
@@ -161,26 +165,26 @@ class Conversation:
         self._least_tokens = 1
         return score
 
-    async def _label(
+    async def _label_logprobs(
         self, prompt: Any, labels: Sequence[str], ids: Mapping[str, int]
     ) -> FloatArray:
         asked: dict[str, Any] = {"prompt": prompt, "max_tokens": 1, "temperature": 0}
         if ids:
             asked["return_tokens_as_token_ids"] = True
-        with _explained("tell the next token's log-probabilities", self._name):
+        with _explain_refusals("report the next token's log-probabilities", self._name):
             found = await self._next_tokens(asked, [ids[label] for label in labels if ids])
         seen = [found.get(f"token_id:{ids.get(each)}", found.get(each)) for each in labels]
         missing = sum(log_prob is None for log_prob in seen)
         if 2 * missing > len(labels):
             raise LLMError(
-                f"{self._name} tells the log-probabilities of its {len(found)} likeliest tokens, "
+                f"{self._name} reports log-probabilities of its {len(found)} most likely tokens, "
                 f"and {missing} of the {len(labels)} labels {list(labels)} are not among them. "
                 f"{_ADVICE}"
             )
         return np.array([np.nan if log_prob is None else log_prob for log_prob in seen])
 
     async def _next_tokens(self, asked: dict[str, Any], ids: list[int]) -> dict[str, float]:
-        """Log-probabilities of what may come next, asked for in the first way it understands."""
+        """Log-probabilities of next tokens, by the first request form that the server accepts."""
         forms = [form for form in _NEXT_TOKEN_FORMS[self._next_token_form :] if ids or not form[1]]
         for most, by_id in forms:
             more = {"logprobs": most, **({"logprob_token_ids": ids} if by_id else {})}
@@ -192,9 +196,9 @@ class Conversation:
                 continue
             self._next_token_form = _NEXT_TOKEN_FORMS.index((most, by_id))
             return found
-        raise AssertionError("the last way is always there")
+        raise AssertionError("the last form always returns or raises")
 
-    def _single(self, ids: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    def _single_tokens(self, ids: Mapping[str, Sequence[int]]) -> dict[str, int]:
         """The one token of each label."""
         for label, tokens in ids.items():
             if len(tokens) != 1:
@@ -221,8 +225,8 @@ def _options(decoding: Decoding, seed: int, schema: Mapping[str, Any] | None) ->
 
 
 @contextmanager
-def _explained(what: str, name: str) -> Iterator[None]:
-    """Says, where a server does not do something, what it does not do and what works instead."""
+def _explain_refusals(what: str, name: str) -> Iterator[None]:
+    """Turns a refusal of a whole feature into an error that names the strategies that work."""
     try:
         yield
     except LackingError as error:

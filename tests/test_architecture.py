@@ -1,6 +1,7 @@
 """The rooms of the library and the one direction in which they know of each other."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -75,6 +76,7 @@ EXTRAS = {
 }
 
 
+@functools.cache
 def imported(file):
     """Every module that a file imports, at its top or inside a function."""
     names = set()
@@ -88,6 +90,7 @@ def imported(file):
     return names
 
 
+@functools.cache
 def rooms(package):
     """The rooms of a package, each with the rooms of the same package that it imports."""
     found = {}

@@ -1,12 +1,10 @@
 """The store of answers: what is put is there, for everybody, and damage is never an answer."""
 
 import copy
-import hashlib
 import logging
 import multiprocessing
 import os
 import pickle
-import runpy
 import shutil
 import signal
 import sqlite3
@@ -14,42 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from store_kills import run_kills
+from stored_answers import ROOT, SOURCE, key, several, sql
 
-import rpp_env
 from rpp_env.errors import CacheError
 from rpp_env.store import AnswerStore, answers, file
-
-ROOT = str(Path(rpp_env.__file__).parents[1])
-SLOW = Path(__file__).parents[2] / "slow"
-SOURCE = '{"llm": "fake"}'
-DAY = 86_400
-
-
-def key(number):
-    return hashlib.sha256(str(number).encode()).digest()
-
-
-def several(*numbers):
-    return {key(n): f"value {n}".encode() for n in numbers}
-
-
-@pytest.fixture
-def store(tmp_path):
-    with AnswerStore(tmp_path / "answers.sqlite") as opened:
-        yield opened
-
-
-def sql(store, statement, *parameters):
-    """As another program would; returns the rows."""
-    connection = sqlite3.connect(store.path)
-    try:
-        with connection:
-            return connection.execute(statement, parameters).fetchall()
-    finally:
-        connection.close()
 
 
 def test_what_is_put_is_there(store):
@@ -374,6 +343,5 @@ def test_a_copied_file_is_a_store(store, tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_kills_lose_nothing_and_damage_nothing(tmp_path):
     """The little sister of the slow one, by the same code."""
-    run_kills = runpy.run_path(str(SLOW / "test_store_kills.py"))["run_kills"]
     told = run_kills(tmp_path, num_processes=4, num_kills=8)
     assert told["hits"] > told["stored"] > 8

@@ -1,45 +1,15 @@
 """Looking after the store of answers: what it counts, remembers of its use, and lets go of."""
 
-import hashlib
 import os
 import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from stored_answers import DAY, ROOT, SOURCE, key, several, sql
 
-import rpp_env
 from rpp_env.store import AnswerStore, answers
-
-ROOT = str(Path(rpp_env.__file__).parents[1])
-SOURCE = '{"llm": "fake"}'
-DAY = 86_400
-
-
-def key(number):
-    return hashlib.sha256(str(number).encode()).digest()
-
-
-def several(*numbers):
-    return {key(n): f"value {n}".encode() for n in numbers}
-
-
-@pytest.fixture
-def store(tmp_path):
-    with AnswerStore(tmp_path / "answers.sqlite") as opened:
-        yield opened
-
-
-def sql(store, statement, *parameters):
-    """As another program would; returns the rows."""
-    connection = sqlite3.connect(store.path)
-    try:
-        with connection:
-            return connection.execute(statement, parameters).fetchall()
-    finally:
-        connection.close()
 
 
 @pytest.fixture

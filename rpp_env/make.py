@@ -7,7 +7,7 @@ import numpy as np
 from rpp_env.assets import ASSETS, fetch
 from rpp_env.data import Interactions, load_interactions, make_instances, training_interactions
 from rpp_env.llm.base import LLM
-from rpp_env.llm.load import DEFAULT_LLM, llm_of
+from rpp_env.llm.load import DEFAULT_LLM, resolve_llm
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.observations.lightgcn import LightGCNConfig, cached_lightgcn
 from rpp_env.observations.text import SentenceEncoder, project, sentence_table
@@ -107,7 +107,7 @@ def make_mdp(
     )
     if recommender is None:
         recommender = build_recommender(
-            llm_of(llm),
+            resolve_llm(llm),
             ranking,
             renderer=renderer,
             seed=seed,
@@ -135,7 +135,7 @@ def make_refiner(
     """
     return SentenceRefiner(
         catalog,
-        llm_of(llm),
+        resolve_llm(llm),
         embed=SentenceEncoder().encode,
         project=project,
         store=store,

@@ -27,7 +27,7 @@ ENV_ROOMS = {
     "assets": {"errors"},
     "store": BOTTOM | {"assets"},  # knows nothing of rankings
     "data": BOTTOM,
-    "llm": BOTTOM | {"assets"},  # knows nothing of recommendation
+    "llm": BOTTOM | {"assets", "store"},  # knows nothing of recommendation
     "prompts": BOTTOM | {"llm", "store"},  # an LLM may polish sentences
     "recommenders": BOTTOM | {"prompts", "llm", "store"},  # knows nothing of targets and rewards
     "rewards": BOTTOM,

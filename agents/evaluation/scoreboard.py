@@ -21,7 +21,7 @@ from rpp_agents.evaluation.statistics import Interval, bootstrap_mean
 from rpp_agents.registry import load_agent
 from rpp_agents.rollouts.play import Episodes, play
 from rpp_agents.training import run_folder as runs
-from rpp_agents.training.train import load_rankings, made_of, save_rankings
+from rpp_agents.training.train import load_answers, run_fingerprint, save_answers
 from rpp_agents.training.train_config import TrainConfig, config_from_json
 from rpp_env import PromptMDP, live_mdp
 from rpp_env.errors import RunError
@@ -134,17 +134,17 @@ def opened(
     agent = _load_finished(folder, runs.CHECKPOINT, config)
     fixed = _load_finished(folder, runs.FIXED, config) if config.search_fixed else None
     mdp = mdp or config.make_mdp()
-    runs.check_made_of(folder, made_of(mdp))
+    runs.check_made_of(folder, run_fingerprint(mdp))
     if live:
         if config.live:
             raise ValueError(f"live={live}: {folder} was trained with a live LLM already")
         mdp = live_mdp(config.recording, horizon=config.horizon)
     with runs.exclusively(folder):
-        load_rankings(mdp, folder)
+        load_answers(mdp, folder)
         try:
             yield mdp, agent, fixed
         finally:
-            save_rankings(mdp, folder)
+            save_answers(mdp, folder)
 
 
 def evaluation_instances(

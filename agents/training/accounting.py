@@ -17,40 +17,41 @@ FILE: Final = "usage.json"
 def accounts(mdp: PromptMDP) -> dict[str, float]:
     """Counters of all that ranks and refines, since it was made.
 
-    Where the parts have them: ``requests``, ``retries``, ``failures``, ``prompt_tokens``,
-    ``completion_tokens``, ``cache_hits``, ``cache_misses``, ``llm_seconds``; of generated lists
+    Where the parts have them: ``requests`` (that really went out), ``retries``, ``failures``,
+    ``prompt_tokens``, ``completion_tokens``; ``cache_misses`` and ``cache_hits`` (requests that the
+    LLM and that a store answered); ``llm_seconds``; of generated lists
     ``lists``, ``empty``, ``cut_short``, ``recognised``, ``duplicated``, ``invented``; of a refiner
     ``sentences_refined``, ``sentences_unchanged``, ``sentences_rejected`` and, for each reason,
     ``sentences_rejected_<reason>``; and ``fault_<kind>`` for each kind of fault.
     """
     total: dict[str, float] = {"llm_seconds": 0.0}
     usages: dict[int, LLMUsage] = {}
-
-    def take(part: Any, prefix: str = "") -> float | None:
-        """Adds the counters of a part and of its LLM; returns the seconds it waited."""
-        counts = dict(getattr(part, "counts", {}))
-        seconds: float | None = counts.pop("llm_seconds", None)
-        for name, count in counts.items():
-            total[prefix + name] = total.get(prefix + name, 0) + count
-        usage = getattr(getattr(part, "llm", None), "usage", None)
-        if usage is not None:
-            usages[id(usage)] = usage
-        return seconds
-
-    part: Any = mdp.recommender
-    while part is not None:
-        # The innermost part that measures seconds is the nearest to the LLM.
-        seconds = take(part)
-        if seconds is not None:
-            total["llm_seconds"] = seconds
-        part = getattr(part, "inner", None)
-    if mdp.renderer.refiner is not None:
-        total["llm_seconds"] += take(mdp.renderer.refiner, "sentences_") or 0.0
+    for outermost, prefix in ((mdp.recommender, ""), (mdp.renderer.refiner, "sentences_")):
+        seconds = 0.0
+        for part in _nested_parts(outermost):
+            counts = dict(getattr(part, "counts", {}))
+            # The innermost part that measures seconds is the nearest to the LLM.
+            seconds = counts.pop("llm_seconds", seconds)
+            for name, count in counts.items():
+                own = name if part is not outermost else prefix + name
+                total[own] = total.get(own, 0) + count
+            usage = getattr(part, "usage", None)
+            if isinstance(usage, LLMUsage):
+                usages[id(usage)] = usage
+        total["llm_seconds"] += seconds
     for usage in usages.values():
         faults = {f"fault_{kind}": count for kind, count in usage.faults.items()}
         for name, count in {**usage.counts(), **faults}.items():
             total[name] = total.get(name, 0) + count
     return total
+
+
+def _nested_parts(outermost: Any) -> Iterator[Any]:
+    """A recommender or refiner, what it wraps, and so on down to its LLM."""
+    part = outermost
+    while part is not None:
+        yield part
+        part = getattr(part, "inner", None) or getattr(part, "llm", None)
 
 
 class Ledger:

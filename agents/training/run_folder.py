@@ -4,9 +4,8 @@
     checkpoint.jsonl      one line of metrics an iteration; fixed.jsonl likewise
     events.out.tfevents.* the same for TensorBoard
     usage.json            what the run has cost: requests, tokens, seconds, money
-    rewritings.json       RPP+: every rewriting that the refiner has given
-    rankings.npz          every ranking the LLM has given, so that none is asked for twice
-    asked.npz             on a recording: which prompts were asked for
+    answers.sqlite        every answer of the LLM as it gave it, so that nothing is asked twice
+    prompts.npz           which prompts were asked for; on a recording asked.npz
     checkpoint/           the trained agent after the last whole iteration
     fixed/                the best fixed prompt found with as many prompts
 
@@ -29,9 +28,7 @@ from rpp_env.files import atomic_write
 
 CHECKPOINT = "checkpoint"
 FIXED = "fixed"
-RANKINGS = "rankings.npz"
-REWRITINGS = "rewritings.json"
-ASKED = "asked.npz"
+ASKED = ("prompts.npz", "rankings.npz")  # the latter of older runs
 _CONFIG = "config.json"
 _PROGRESS = "progress.json"
 
@@ -63,9 +60,8 @@ def require_new(folder: Path) -> None:
 
     A run that failed before its first ranking, for want of the model say, may be started over.
     """
-    if (folder / RANKINGS).exists() or any(
-        find_checkpoint(folder, name) is not None for name in (CHECKPOINT, FIXED)
-    ):
+    asked = any((folder / name).exists() for name in ASKED)
+    if asked or any(find_checkpoint(folder, name) is not None for name in (CHECKPOINT, FIXED)):
         raise RunError(f"{folder} holds a run; go on with --resume, or choose another --out")
 
 

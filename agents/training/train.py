@@ -18,7 +18,7 @@ from rpp_agents.training.train_config import TrainConfig, config_to_json
 from rpp_env import PromptMDP, RPPVectorParallelEnv
 from rpp_env.errors import RunError
 from rpp_env.mdp.spaces import split_instances
-from rpp_env.recommenders import MemoryCachedRecommender, RecordedRecommender
+from rpp_env.recommenders import ResumableRecommender
 from rpp_env.types import IntArray
 
 
@@ -28,7 +28,7 @@ def train(
     """Trains into a new run folder, or goes on where a run was interrupted.
 
     An interrupted and resumed run gives the same metrics and the same agent as an uninterrupted
-    one. On Ctrl-C, and when the LLM stays out of reach, everything learned and every ranking
+    one. On Ctrl-C, and when the LLM stays out of reach, everything learned and every answer
     received so far is kept.
 
     Args:
@@ -55,7 +55,7 @@ def train(
     agent = agent_from_config(config.agent, spec, seed=config.seed)
     fixed = FixedAgent(spec, seed=config.seed) if config.search_fixed else None
     if resume:
-        runs.check_made_of(folder, made_of(mdp))
+        runs.check_made_of(folder, run_fingerprint(mdp))
     else:
         folder.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
@@ -64,8 +64,8 @@ def train(
     try:
         with runs.exclusively(folder):
             if not resume:
-                runs.start_run(folder, config_to_json(config), made_of=made_of(mdp))
-            load_rankings(mdp, folder)
+                runs.start_run(folder, config_to_json(config), made_of=run_fingerprint(mdp))
+            load_answers(mdp, folder)
             ledger = Ledger(
                 mdp,
                 folder,
@@ -77,40 +77,36 @@ def train(
                 if fixed is not None:
                     _learn(folder, runs.FIXED, mdp, order, fixed, "best fixed prompt", ledger)
             finally:
-                save_rankings(mdp, folder)
+                save_answers(mdp, folder)
                 ledger.save()
     finally:
         torch.set_num_threads(threads)
     return agent
 
 
-def save_rankings(mdp: PromptMDP, folder: Path) -> None:
-    """Keeps in a run folder what the LLM has answered, if the recommender remembers it."""
+def save_answers(mdp: PromptMDP, folder: Path) -> None:
+    """Completes what a run folder holds of the LLM's answers and of the prompts asked for."""
     if mdp.renderer.refiner is not None:
-        mdp.renderer.refiner.save(folder / runs.REWRITINGS)
-    if isinstance(mdp.recommender, MemoryCachedRecommender):
-        mdp.recommender.save(folder / runs.RANKINGS)
-    elif isinstance(mdp.recommender, RecordedRecommender):
-        mdp.recommender.save(folder / runs.ASKED)
+        mdp.renderer.refiner.save()
+    if isinstance(mdp.recommender, ResumableRecommender):
+        mdp.recommender.save(folder)
 
 
-def load_rankings(mdp: PromptMDP, folder: Path) -> None:
-    """Takes over what `save_rankings` kept, if there is any."""
-    if mdp.renderer.refiner is not None and (folder / runs.REWRITINGS).exists():
-        mdp.renderer.refiner.load(folder / runs.REWRITINGS)
-    recommender = mdp.recommender
-    if isinstance(recommender, MemoryCachedRecommender | RecordedRecommender):
-        recorded = isinstance(recommender, RecordedRecommender)
-        path = folder / (runs.ASKED if recorded else runs.RANKINGS)
-        if path.exists():
-            recommender.load(path)
+def load_answers(mdp: PromptMDP, folder: Path) -> None:
+    """Takes over what a run folder holds; what the LLM answers is kept there from now on."""
+    if mdp.renderer.refiner is not None:
+        mdp.renderer.refiner.load(folder)
+    if isinstance(mdp.recommender, ResumableRecommender):
+        mdp.recommender.load(folder)
 
 
-def made_of(mdp: PromptMDP) -> str:
+def run_fingerprint(mdp: PromptMDP) -> str:
     """Fingerprint of instances and sentences, and of a recording's rankings and embeddings."""
-    if not isinstance(mdp.recommender, RecordedRecommender):
+    recommender = mdp.recommender
+    fixed = recommender.fingerprint() if isinstance(recommender, ResumableRecommender) else ""
+    if not fixed:
         return mdp.fingerprint()
-    digest = hashlib.sha256((mdp.fingerprint() + mdp.recommender.fingerprint()).encode())
+    digest = hashlib.sha256((mdp.fingerprint() + fixed).encode())
     embeddings = mdp.encoder.embeddings
     for table in (embeddings.users, embeddings.items, *mdp.encoder.sentences):
         digest.update(np.ascontiguousarray(table).tobytes())
@@ -169,7 +165,7 @@ def _learn(
                 "llm_calls": mdp.recommender.llm_calls,
                 **learned,
             }
-            save_rankings(mdp, folder)
+            save_answers(mdp, folder)
             for key, value in ledger.save().items():
                 writer.add_scalar(f"{name}/usage/{key}", value, iteration)
             runs.append_metrics(folder, name, metrics)

@@ -9,6 +9,7 @@ from rpp_env.llm.base import (
     LoglikelihoodLLM,
     NextTokenLLM,
 )
+from rpp_env.llm.cached import CachedLLM
 from rpp_env.llm.fake import FakeLLM
 from rpp_env.llm.load import BACKENDS, EngineConfig, load_llm
 from rpp_env.llm.openai import OpenAILLM
@@ -19,6 +20,7 @@ from rpp_env.llm.vllm.vllm_llm import VllmLLM
 __all__ = [
     "BACKENDS",
     "LLM",
+    "CachedLLM",
     "Chat",
     "Completion",
     "Decoding",

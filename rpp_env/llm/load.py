@@ -58,8 +58,8 @@ class EngineConfig:
                 not have may be for these.
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        elsewhere = {name for other in others for name in options_of(other)}
-        own = options_of(spec)
+        elsewhere = {name for other in others for name in backend_options(other)}
+        own = backend_options(spec)
         return load_llm(spec, **{k: v for k, v in given.items() if k in own or k not in elsewhere})
 
 
@@ -89,7 +89,7 @@ def load_llm(spec: str, **options: Any) -> LLM:
         raise ValueError(f"llm={spec!r} is not of the form backend:model, as in {DEFAULT_LLM!r}")
     if backend not in BACKENDS:
         raise ValueError(f"llm={spec!r}: no backend {backend!r}. {did_you_mean(backend, BACKENDS)}")
-    known = options_of(spec)
+    known = backend_options(spec)
     for name, value in options.items():
         if name not in known:
             raise ValueError(
@@ -99,14 +99,14 @@ def load_llm(spec: str, **options: Any) -> LLM:
     return BACKENDS[backend](model, **options)
 
 
-def options_of(spec: str) -> list[str]:
+def backend_options(spec: str) -> list[str]:
     """Names of the options of a spec's backend; none if there is no such backend."""
     backend = BACKENDS.get(spec.partition(":")[0])
     parameters = () if backend is None else inspect.signature(backend).parameters
     return [name for name in parameters if name != "model"]
 
 
-def llm_of(llm: str | LLM) -> LLM:
+def resolve_llm(llm: str | LLM) -> LLM:
     """The LLM that a string names, or the LLM itself.
 
     Raises:
@@ -122,23 +122,27 @@ def llm_of(llm: str | LLM) -> LLM:
     return llm
 
 
-def require_capability(llm: LLM, capability: str) -> Any:
-    """Returns the LLM, which has a capability and the methods that it stands for.
+def require_capability(llm: LLM, capability: str, *, needed_by: str, instead: str = "") -> Any:
+    """Returns the LLM, which has a capability and the method of it.
 
     Args:
         llm: Any LLM.
         capability: What is needed.
+        needed_by: What needs it, for the message.
+        instead: A sentence of the message that says what works with this LLM.
 
     Raises:
         ValueError: The LLM lacks it; the message names the backends that have it.
     """
     if capability in llm.capabilities and isinstance(llm, _PROTOCOLS[capability]):
         return llm
-    raise ValueError(
-        f"llm={llm.name!r} cannot do {capability!r}, which this strategy needs; it can do: "
-        f"{', '.join(sorted(llm.capabilities)) or 'nothing'}. Backends that can: "
-        f"{', '.join(backends_with(capability))}"
-    )
+    sentences = [
+        f"llm={llm.name!r} cannot do {capability!r}, which {needed_by} needs; it can do: "
+        f"{', '.join(sorted(llm.capabilities)) or 'nothing'}",
+        *filter(None, [instead]),
+        f"Backends that can: {', '.join(backends_with(capability))}",
+    ]
+    raise ValueError(". ".join(sentences))
 
 
 def backends_with(capability: str) -> list[str]:

@@ -7,7 +7,6 @@ otherwise the original stays, and the rejection is counted.
 
 import hashlib
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from rpp_env.errors import RunError
-from rpp_env.files import atomic_write
-from rpp_env.llm.base import GENERATE, LLM, Chat, Decoding, GeneratingLLM, identity_of
+from rpp_env.llm.base import GENERATE, LLM, Chat, Decoding, identity_of
+from rpp_env.llm.cached import CachedLLM
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
 from rpp_env.prompts.catalog import (
@@ -55,7 +53,9 @@ class RefinedSentences:
 
 
 class SentenceRefiner:
-    """Rewrites chosen sentences, remembers them, and embeds them.
+    """Rewrites chosen sentences, remembers the rewritings of this process, and embeds them.
+
+    What the LLM wrote is stored as it wrote it (`CachedLLM`), and checked anew in each process.
 
     Args:
         catalog: The sentences to choose from.
@@ -63,7 +63,7 @@ class SentenceRefiner:
         embed: Sentence embeddings of length 1. Shape: (n,) texts -> (n, d).
         project: From those to what observations hold. Shape: (n, d) -> (n, P).
         decoding: How rewritings are drawn.
-        store: Where rewritings outlive this process; None for nowhere.
+        store: Where the LLM's answers outlive this process; None for nowhere.
 
     Raises:
         ValueError: The LLM does not write.
@@ -80,23 +80,21 @@ class SentenceRefiner:
         store: AnswerStore | None = None,
     ) -> None:
         self._catalog = catalog
-        self._llm: GeneratingLLM = require_capability(llm, GENERATE)
+        writer = require_capability(llm, GENERATE, needed_by="rewriting (RPP+)")
+        self._llm = CachedLLM.around(writer, store)
         self._embed = embed
         self._project = project
         self._decoding = decoding or Decoding(max_tokens=128)
-        # Nothing would tell the answers of an LLM without an identity from another's.
-        self._store = store if hasattr(llm, "identity") else None
         self._at_once = max(_REQUESTS_AT_ONCE, int(getattr(llm, "max_in_flight", 1)))
-        self._answers: dict[bytes, str] = {}
+        self._answers: dict[Chat, str] = {}
         self._refined: dict[tuple[int, ...], RefinedSentences] = {}
         self._embeddings: dict[tuple[int, ...], FloatArray] = {}  # (P,)
         self._originals: tuple[IntArray, FloatArray] | None = None
         self._counts: Counter[str] = Counter()
-        self._seconds = 0.0
         self._lock = CopyableLock()
 
     @property
-    def llm(self) -> LLM:
+    def llm(self) -> CachedLLM:
         """What rewrites."""
         return self._llm
 
@@ -104,11 +102,10 @@ class SentenceRefiner:
     def counts(self) -> dict[str, float]:
         """How many sentences were ``refined``, ``unchanged`` and ``rejected``, and why.
 
-        Also ``llm_seconds``, spent waiting for the LLM.
+        Stored rewritings are checked in each process anew, and counted.
         """
         with self._lock:
-            names = ("refined", "unchanged", "rejected")
-            return {**dict.fromkeys(names, 0), **self._counts, "llm_seconds": self._seconds}
+            return {**dict.fromkeys(("refined", "unchanged", "rejected"), 0), **self._counts}
 
     def fingerprint(self) -> str:
         """SHA-256 over what determines the rewritings besides the catalog."""
@@ -214,57 +211,29 @@ class SentenceRefiner:
     def _texts(self, row: Sequence[int]) -> list[str]:
         return [_text_of(entry) for entry in self._catalog.entries(row)]
 
-    def save(self, path: Path) -> None:
-        """Writes what the LLM has answered, if anything: all at once or not at all."""
+    def load(self, folder: Path) -> None:
+        """Answers from a run folder first, and keeps there what the LLM writes from now on."""
         with self._lock:
-            if not self._answers:
-                return
-            document = {key.hex(): text for key, text in self._answers.items()}
-            with atomic_write(path) as file:
-                file.write(json.dumps(document).encode())
+            self._llm.keep_in(folder, purpose="refine")
 
-    def load(self, path: Path) -> None:
-        """Takes over what `save` wrote.
-
-        Raises:
-            RunError: The file is damaged.
-        """
-        try:
-            document = json.loads(path.read_text("utf-8"))
-            answers = {bytes.fromhex(key): str(text) for key, text in document.items()}
-        except (OSError, ValueError, AttributeError) as error:
-            raise RunError(f"{path} is not a saved memory of rewritings: {error}") from error
-        with self._lock:
-            self._answers.update(answers)
+    def save(self) -> None:
+        """Lets go of the run folder, in which every answer of the LLM is kept already."""
+        self._llm.close_run()
 
     def _written(self, chats: Sequence[Chat]) -> list[str]:
-        """What the LLM answers, asked once for each distinct request."""
-        identity = self._identity()
-        keys = [hashlib.sha256(f"{identity}{chat!r}".encode()).digest() for chat in chats]
-        self._recall([key for key in dict.fromkeys(keys) if key not in self._answers])
-        missing = {k: chat for k, chat in zip(keys, chats, strict=True) if k not in self._answers}
-        for start in range(0, len(missing), self._at_once):
-            few = dict(list(missing.items())[start : start + self._at_once])
-            started = time.perf_counter()
-            try:
-                completions = self._llm.generate(list(few.values()), decoding=self._decoding)
-            finally:
-                self._seconds += time.perf_counter() - started
-            fresh = {key: each.text for key, each in zip(few, completions, strict=True)}
-            self._answers.update(fresh)
-            if self._store is not None:
-                self._store.put_many(
-                    {k: text.encode("utf-8", "surrogatepass") for k, text in fresh.items()},
-                    source=identity,
-                )
-        return [self._answers[key] for key in keys]
+        """What the LLM answers, asked once for each distinct request.
 
-    def _recall(self, keys: Sequence[bytes]) -> None:
-        if self._store is not None and keys:
-            for key, value in self._store.get_many(keys).items():
-                self._answers[key] = value.decode("utf-8", "surrogatepass")
+        It is asked a few at a time, so that an error or Ctrl-C loses a few answers at most.
+        """
+        missing = [chat for chat in dict.fromkeys(chats) if chat not in self._answers]
+        for start in range(0, len(missing), self._at_once):
+            few = missing[start : start + self._at_once]
+            completions = self._llm.generate(few, decoding=self._decoding)
+            self._answers.update(zip(few, (each.text for each in completions), strict=True))
+        return [self._answers[chat] for chat in chats]
 
     def _identity(self) -> str:
+        """JSON text: what determines a rewriting besides the catalog. In config.json of runs."""
         about = {
             "refine": _FORMAT,
             "llm": identity_of(self._llm),

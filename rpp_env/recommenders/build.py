@@ -1,21 +1,16 @@
 """From an LLM and a configuration to the recommender that an environment ranks with."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from rpp_env.llm.base import LLM
+from rpp_env.llm.cached import CachedLLM
 from rpp_env.prompts.render import PromptRenderer
 from rpp_env.prompts.titles import marks_before_candidates
-from rpp_env.recommenders.cached import MemoryCachedRecommender
-from rpp_env.recommenders.calibration import calibration_prompts, fingerprint
-from rpp_env.recommenders.durable import CachedRecommender
-from rpp_env.recommenders.strategies import RankingConfig, make_strategy, strategy_identity
+from rpp_env.recommenders.calibration import calibration_prompts
+from rpp_env.recommenders.memory_cached import MemoryCachedRecommender
+from rpp_env.recommenders.strategies import RankingConfig, make_strategy
 from rpp_env.store import AnswerStore
-from rpp_env.types import Instances, PromptBatch
-
-# Prompts of one call of an engine in this process; texts that begin alike are then scored together.
-_PROMPTS_AT_ONCE = 512
+from rpp_env.types import Instances
 
 
 def build_recommender(
@@ -27,7 +22,7 @@ def build_recommender(
     seed: int = 0,
     store: AnswerStore | None = None,
 ) -> MemoryCachedRecommender:
-    """Makes the strategy, with a store of its answers below a memory of this run's own.
+    """Makes a strategy that remembers its rankings, on an LLM whose answers are stored.
 
     Args:
         llm: What ranks.
@@ -35,8 +30,8 @@ def build_recommender(
         renderer: Makes the prompts of calibration.
         instances: The ranking problems; by default those of `renderer`.
         seed: Of all that the strategy draws.
-        store: Where answers outlive this process; None for nowhere. Not used for an LLM without
-            `identity`.
+        store: Where the LLM's answers outlive this process; None for nowhere. Not used for an LLM
+            without `identity`, or that is a `CachedLLM` already.
 
     Raises:
         ValueError: The strategy does not work with this LLM or this catalog.
@@ -57,25 +52,8 @@ def build_recommender(
 
     # Raises if there are more candidates than letters.
     marks_before_candidates(catalog.candidate_marks, instances.num_candidates)
-    # Not closures, so that environments can be pickled.
+    # Not a closure, so that environments can be pickled.
     calibration = partial(calibration_prompts, renderer, instances, seed=seed)
-    strategy = make_strategy(llm, config, calibration=calibration, seed=seed)
-    if store is None or not hasattr(llm, "identity"):  # nothing would tell its answers apart
-        return MemoryCachedRecommender(strategy)
-    in_flight = int(getattr(llm, "max_in_flight", 1))
     return MemoryCachedRecommender(
-        CachedRecommender(
-            strategy,
-            store,
-            identity=partial(_identity, llm, config, calibration, seed),
-            batch_size=_PROMPTS_AT_ONCE,
-            num_workers=in_flight,
-        )
+        make_strategy(CachedLLM.around(llm, store), config, calibration=calibration, seed=seed)
     )
-
-
-def _identity(
-    llm: LLM, config: RankingConfig, calibration: Callable[[], PromptBatch], seed: int
-) -> dict[str, Any]:
-    made_of = fingerprint(calibration()) if config.strategy == "label" else ""
-    return strategy_identity(llm, config, calibration=made_of, seed=seed)

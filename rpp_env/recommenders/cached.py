@@ -1,120 +1,174 @@
-"""Recommenders that never ask the same twice."""
+"""Deprecated: a recommender whose rankings are stored. `rpp_env.llm.CachedLLM` stores answers."""
 
-import time
-from pathlib import Path
-from zipfile import BadZipFile
+import hashlib
+import json
+import struct
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 
-from rpp_env.errors import RunError
-from rpp_env.files import atomic_write
 from rpp_env.prompts.render import prompt_key
+from rpp_env.recommenders.asked_prompts import AskedPrompts
 from rpp_env.recommenders.base import Recommender
-from rpp_env.types import PromptBatch, RankingBatch
+from rpp_env.store import AnswerLookup, AnswerStore, SourceAnswers
+from rpp_env.types import FloatArray, IntArray, PromptBatch, RankingBatch
 
-_Answer = tuple[bytes, bytes, int]
+_FORMAT: Final = 2  # raise it when keys or values are written in another way
+_HEADER: Final = struct.Struct("<HH")  # M, num_recognised
+_RANKING: Final = np.dtype("<u2")
+_SCORES: Final = np.dtype("<f4")
+
+_Row = tuple[IntArray, FloatArray, int]  # of a RankingBatch
 
 
-class MemoryCachedRecommender:
-    """Remembers each prompt's ranking for as long as it lives.
+class CachedRecommender:
+    """Looks each prompt's ranking up in a store, and ranks only the prompts that are not there.
 
-    Prompts are told apart by all that the LLM is shown, so two choices that render to the same
-    text (ten records of a history of five, say) are one prompt. `save` and `load` carry the memory
-    over an interruption.
+    Deprecated. What an LLM answered is stored by `rpp_env.llm.CachedLLM`, before it is parsed: a
+    mended parser then applies to stored answers. This class stores rankings, which a later version
+    of the recommender would rank otherwise; raise a version in `identity` then.
+
+    A deep copy is the same object; a pickled one opens the store for itself, and needs an
+    `identity` that can be pickled.
 
     Args:
-        recommender: Whose answers are remembered.
+        recommender: Whose rankings are stored. With several workers threads call it side by side.
+        store: Where they are kept.
+        identity: Called once, at the first `rank`. Returns, of what JSON knows, all that
+            determines a ranking besides the prompt.
+        batch_size: Prompts ranked at once, by one worker.
+        num_workers: With more than one each prompt is ranked by itself, this many at a time.
+
+    Raises:
+        ValueError: `batch_size` or `num_workers` is below 1.
     """
 
-    def __init__(self, recommender: Recommender) -> None:
+    def __init__(
+        self,
+        recommender: Recommender,
+        store: AnswerStore,
+        *,
+        identity: Callable[[], Mapping[str, Any]],
+        batch_size: int = 64,
+        num_workers: int = 1,
+    ) -> None:
+        warnings.warn(
+            "CachedRecommender stores rankings, which a mended parser does not mend; use "
+            "rpp_env.llm.CachedLLM around the LLM, which stores its answers",
+            DeprecationWarning,
+            stacklevel=2,
+        )
         self._recommender = recommender
-        self._seconds = 0.0
-        self._answers: dict[bytes, _Answer] = {}
-        self._calls_before = 0
+        self._store = store
+        self._identity = identity
+        self._lookup = AnswerLookup(batch_size=batch_size, num_workers=num_workers)
+        self._source: str | None = None
+        self._asked = AskedPrompts()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CachedRecommender":
+        return self
 
     @property
     def llm_calls(self) -> int:
-        """Prompts that really went to the LLM, those before a `load` included."""
-        return self._recommender.llm_calls + self._calls_before
+        """Distinct prompts ranked so far; see `Recommender`."""
+        return len(self._asked)
+
+    @property
+    def hits(self) -> int:
+        """Prompts that the store answered; equal ones of one call count once."""
+        return self._lookup.hits
+
+    @property
+    def misses(self) -> int:
+        """Prompts that the wrapped recommender ranked."""
+        return self._lookup.misses
+
+    @property
+    def llm_seconds(self) -> float:
+        """Wall-clock seconds spent waiting for the wrapped recommender."""
+        return self._lookup.seconds
 
     @property
     def inner(self) -> Recommender:
-        """Whose answers are remembered."""
+        """Whose rankings are stored."""
         return self._recommender
 
     @property
     def counts(self) -> dict[str, float]:
-        """``llm_seconds``: spent waiting for the wrapped recommender."""
-        return {"llm_seconds": self._seconds}
-
-    def __len__(self) -> int:
-        return len(self._answers)
+        """``cache_hits``, ``cache_misses`` and ``llm_seconds``."""
+        return {
+            "cache_hits": self.hits,
+            "cache_misses": self.misses,
+            "llm_seconds": self.llm_seconds,
+        }
 
     def rank(self, prompts: PromptBatch) -> RankingBatch:
-        """Ranks, asking only for prompts not seen before; see `Recommender`."""
+        """Ranks, asking only for prompts that are not in the store; see `Recommender`.
+
+        Raises:
+            CacheError: The store cannot be used.
+            ValueError: The identity is not of what JSON knows, or the wrapped recommender gave
+                something else than a permutation of the candidates for each prompt.
+        """
         rendered = prompts.render()
         keys = [prompt_key(prompt) for prompt in rendered]
-        unseen: dict[bytes, int] = {}
-        for row, key in enumerate(keys):
-            if key not in self._answers:
-                unseen.setdefault(key, row)
-        if unseen:
-            fresh = self._ask(prompts.select(list(unseen.values()), rendered))
-            for i, key in enumerate(unseen):
-                ranking = fresh.rankings[i].astype(np.uint16)
-                scores = fresh.scores[i].astype(np.float32)
-                self._answers[key] = (
-                    ranking.tobytes(),
-                    scores.tobytes(),
-                    int(fresh.num_recognised[i]),
-                )
-        rankings, scores, recognised = zip(*(self._answers[key] for key in keys), strict=True)
+        rows = self._lookup.answers(
+            [hashlib.sha256(f"rpp ranking {_FORMAT}".encode() + key).digest() for key in keys],
+            stores=[SourceAnswers(store=self._store, source=self._source_text())],
+            read=lambda row, value: _read(value, len(rendered[row].candidates)),
+            ask=lambda some: self._ranked(prompts.select(some, rendered)),
+        )
+        self._asked.add(keys)
+        rankings, scores, recognised = zip(*rows, strict=True)
         return RankingBatch(
-            rankings=np.stack([np.frombuffer(r, np.uint16) for r in rankings]).astype(np.int64),
-            scores=np.stack([np.frombuffer(s, np.float32) for s in scores]),
+            rankings=np.stack(rankings),
+            scores=np.stack(scores),
             num_recognised=np.array(recognised),
         )
 
-    def _ask(self, prompts: PromptBatch) -> RankingBatch:
-        started = time.perf_counter()
-        try:
-            return self._recommender.rank(prompts)
-        finally:
-            self._seconds += time.perf_counter() - started
-
-    def save(self, path: Path) -> None:
-        """Writes the memory, if there is any, to an ``.npz`` file: all at once or not at all."""
-        if not self._answers:
-            return
-        answers = list(self._answers.values())
-        with atomic_write(path) as file:
-            np.savez(
-                file,
-                keys=np.frombuffer(b"".join(self._answers), np.uint8).reshape(len(answers), -1),
-                rankings=np.frombuffer(b"".join(r for r, _, _ in answers), np.uint16),
-                scores=np.frombuffer(b"".join(s for _, s, _ in answers), np.float32),
-                num_recognised=np.array([n for _, _, n in answers], np.int64),
-                llm_calls=np.array(self.llm_calls),
+    def _ranked(self, batch: PromptBatch) -> list[bytes]:
+        """What the wrapped recommender ranks, as it is stored."""
+        ranked = self._recommender.rank(batch)
+        sizes = {len(prompt.candidates) for prompt in batch.render()}
+        num_rows, size = ranked.rankings.shape
+        if num_rows != len(batch) or sizes != {size}:
+            raise ValueError(
+                f"{type(self._recommender).__name__} must give a permutation of the candidates for "
+                f"each of {len(batch)} prompts; it gave rankings={ranked.rankings!r}"
             )
+        return [
+            _HEADER.pack(size, int(ranked.num_recognised[row]))
+            + ranked.rankings[row].astype(_RANKING).tobytes()
+            + ranked.scores[row].astype(_SCORES).tobytes()
+            for row in range(len(batch))
+        ]
 
-    def load(self, path: Path) -> None:
-        """Takes over the memory that `save` wrote.
+    def _source_text(self) -> str:
+        if self._source is None:
+            identity = self._identity()
+            try:
+                self._source = json.dumps(
+                    dict(identity), sort_keys=True, separators=(",", ":"), allow_nan=False
+                )
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"identity={identity!r} must be made of mappings, lists, strings and finite "
+                    f"numbers, as JSON is: {error}"
+                ) from error
+        return self._source
 
-        Raises:
-            RunError: The file is damaged.
-        """
-        try:
-            # Opened here: np.load leaves a path open when it is no zip file.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-                keys = saved["keys"]
-                rankings = saved["rankings"].reshape(len(keys), -1)
-                scores = saved["scores"].reshape(len(keys), -1)
-                recognised = saved["num_recognised"].tolist()
-                calls = int(saved["llm_calls"])
-            if rankings.shape != scores.shape or len(recognised) != len(keys):
-                raise ValueError("its parts do not have the same length")
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            raise RunError(f"{path} is not a saved memory of rankings: {error}") from error
-        for key, ranking, score, number in zip(keys, rankings, scores, recognised, strict=True):
-            self._answers[key.tobytes()] = (ranking.tobytes(), score.tobytes(), number)
-        self._calls_before = calls - self._recommender.llm_calls
+
+def _read(value: bytes, size: int) -> _Row | None:
+    """A row of `RankingBatch` for this many candidates; None if the value is not one."""
+    split = _HEADER.size + size * _RANKING.itemsize
+    if len(value) != split + size * _SCORES.itemsize:
+        return None
+    stored_size, recognised = _HEADER.unpack_from(value)
+    if stored_size != size or recognised > size:
+        return None
+    ranking = np.frombuffer(value[_HEADER.size : split], _RANKING).astype(np.int64)
+    if sorted(ranking.tolist()) != list(range(size)):
+        return None
+    return ranking, np.frombuffer(value[split:], _SCORES).astype(np.float32), recognised

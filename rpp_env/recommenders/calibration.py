@@ -1,11 +1,10 @@
 """Prompts on which the strategy `label` measures what an LLM prefers at each position."""
 
-import hashlib
 from typing import Final
 
 import numpy as np
 
-from rpp_env.prompts.render import PromptRenderer, prompt_key
+from rpp_env.prompts.render import PromptRenderer
 from rpp_env.types import PATTERNS, Instances, PromptBatch
 
 PROMPTS_OF_A_FORMAT: Final = 32
@@ -40,8 +39,3 @@ def calibration_prompts(
             np.minimum(start, available), choices[:, PATTERNS.index("history_records")], available
         ),
     )
-
-
-def fingerprint(prompts: PromptBatch) -> str:
-    """SHA-256 over all that these prompts show."""
-    return hashlib.sha256(b"".join(map(prompt_key, prompts.render()))).hexdigest()

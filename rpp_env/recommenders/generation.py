@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from rpp_env.llm.base import GENERATE, LLM, STRUCTURED_OUTPUTS, Decoding, GeneratingLLM
+from rpp_env.llm.base import LLM, STRUCTURED_OUTPUTS, Decoding
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
 from rpp_env.prompts.render import reorder_candidates
+from rpp_env.recommenders.base import LLMRecommender
 from rpp_env.recommenders.ordering import borda_scores
 from rpp_env.recommenders.parsing import ParsedRanking, parse_ranking
-from rpp_env.recommenders.prompting import chat_of, content_seed, shown_orders
+from rpp_env.recommenders.prompting import chat_or_text, content_seed, shown_orders
 from rpp_env.types import IntArray, Prompt, PromptBatch, RankingBatch
 
 
-class GenerationRecommender:
+class GenerationRecommender(LLMRecommender):
     """Orders candidates as the LLM lists them.
 
     Candidates that the LLM left out follow those it named, in an order drawn from `seed` and from
@@ -56,31 +57,20 @@ class GenerationRecommender:
                 f"samples={samples} with temperature=0 would be the same list {samples} times; "
                 "give a temperature, such as 0.7"
             )
-        self._llm: GeneratingLLM = require_capability(llm, GENERATE)
+        super().__init__(llm, "generation")
         if constrained:
-            require_capability(llm, STRUCTURED_OUTPUTS)
+            require_capability(llm, STRUCTURED_OUTPUTS, needed_by="constrained=True")
         self._decoding = decoding
         self._samples = samples
         self._permutations = permutations
         self._constrained = constrained
         self._seed = seed
-        self._llm_calls = 0
         self._counts: Counter[str] = Counter()
         self._lock = CopyableLock()
 
     @property
-    def llm(self) -> LLM:
-        """The LLM that ranks."""
-        return self._llm
-
-    @property
-    def llm_calls(self) -> int:
-        """Prompts ranked so far. Samples and permutations of one prompt do not count again."""
-        return self._llm_calls
-
-    @property
     def counts(self) -> dict[str, int]:
-        """What was parsed so far.
+        """What was parsed in this process, stored lists included.
 
         ``lists``; how many of them were ``empty`` (no candidate recognised) or ``cut_short`` by
         `max_tokens`; and how many entries were ``recognised``, ``duplicated`` and ``invented``.
@@ -113,8 +103,7 @@ class GenerationRecommender:
             )
             for row, prompt in enumerate(rendered)
         ]
-        with self._lock:
-            self._llm_calls += len(rendered)
+        self._count(rendered)
         return RankingBatch(
             rankings=np.stack([ranking for ranking, _ in merged]),
             scores=np.stack([scores for _, scores in merged]),
@@ -124,7 +113,7 @@ class GenerationRecommender:
     def _write(self, prompts: list[Prompt], seeds: list[int]) -> list[ParsedRanking]:
         """One parsed list per prompt; indices are slots in that prompt's own order."""
         completions = self._llm.generate(
-            [chat_of(prompt) for prompt in prompts],
+            [chat_or_text(prompt) for prompt in prompts],
             decoding=self._decoding,
             seeds=seeds,
             schemas=[ranking_schema(prompt.candidates) for prompt in prompts]

@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rpp_env.errors import LLMError, RppError
-from rpp_env.llm.base import LLM, NEXT_TOKEN_LOGPROBS, NextTokenLLM
-from rpp_env.llm.load import require_capability
+from rpp_env.errors import RppError
+from rpp_env.llm.base import LLM
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
 from rpp_env.prompts.render import reorder_candidates
+from rpp_env.recommenders.base import LLMRecommender
 from rpp_env.recommenders.ordering import order_by_score
-from rpp_env.recommenders.prompting import content_seeds, context_of, following, shown_orders
+from rpp_env.recommenders.prompting import chat_or_text, content_seeds, following, shown_orders
 from rpp_env.types import FloatArray, Prompt, PromptBatch, RankingBatch
 
 _Form = tuple[bool, str]  # of a prompt: whether it is a chat, and what its answer begins with
 
 
-class LabelRecommender:
+class LabelRecommender(LLMRecommender):
     """Orders candidates by log p(letter | prompt): one forward pass a prompt.
 
     Small models prefer a letter (mostly A) whatever it stands for. What they prefer is the mean
@@ -51,23 +51,12 @@ class LabelRecommender:
         seed: int = 0,
     ) -> None:
         whole_number("permutations", permutations)
-        self._llm: NextTokenLLM = require_capability(llm, NEXT_TOKEN_LOGPROBS)
+        super().__init__(llm, "label")
         self._permutations = permutations
         self._calibration = calibration
         self._means: dict[_Form, FloatArray] | None = None  # (M,)
         self._seed = seed
-        self._llm_calls = 0
         self._lock = CopyableLock()
-
-    @property
-    def llm(self) -> LLM:
-        """What ranks."""
-        return self._llm
-
-    @property
-    def llm_calls(self) -> int:
-        """Prompts ranked so far, whatever the number of permutations."""
-        return self._llm_calls
 
     def rank(self, prompts: PromptBatch) -> RankingBatch:
         """Scores every letter after every prompt; see `Recommender`.
@@ -93,8 +82,7 @@ class LabelRecommender:
             slots = np.array([own[p] for own in orders])
             np.put_along_axis(by_slot[:, p], slots, by_position[:, p], axis=1)
         scores_BM = _mean(np.moveaxis(by_slot, 1, 0))
-        with self._lock:
-            self._llm_calls += len(rendered)
+        self._count(rendered)
         return RankingBatch(
             rankings=order_by_score(scores_BM, content_seeds(rendered), seed=self._seed),
             scores=scores_BM,
@@ -110,13 +98,9 @@ class LabelRecommender:
                     "letters; use the catalog movies-letters, or one with candidate_marks: "
                     f"letters and {{candidates}} in each output format. The prompt: {prompt.text}"
                 )
-        contexts = [context_of(self._llm, prompt) for prompt in prompts]
+        contexts = self._llm.open_chats([chat_or_text(prompt) for prompt in prompts])
         labels = [following(c, p.marks) for c, p in zip(contexts, prompts, strict=True)]
-        scores = np.stack(self._llm.next_token_logprobs(contexts, labels))
-        if np.isinf(scores).any():
-            row = int(np.flatnonzero(np.isinf(scores).any(axis=1))[0])
-            raise LLMError(f"a letter's score is infinite for: {contexts[row]}")
-        return scores
+        return np.stack(self._llm.next_token_logprobs(contexts, labels))
 
     def _position_means(self) -> dict[_Form, FloatArray]:
         if self._calibration is None:

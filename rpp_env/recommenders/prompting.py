@@ -5,21 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rpp_env.llm.base import LLM, Chat
+from rpp_env.llm.base import Chat
 from rpp_env.prompts.render import prompt_key
 from rpp_env.types import IntArray, Prompt
 
 
-def context_of(llm: LLM, prompt: Prompt) -> str:
-    """The text that the LLM reads, in its own chat format where the prompt is a chat."""
-    if not prompt.chat:
-        return prompt.text
-    opened = llm.apply_chat_template(system=prompt.system, user=prompt.user)
-    return opened + prompt.answer_prefix
-
-
-def chat_of(prompt: Prompt) -> Chat | str:
-    """What a writing LLM is given."""
+def chat_or_text(prompt: Prompt) -> Chat | str:
+    """What an LLM is given: a chat where the prompt is one, else plain text."""
     if not prompt.chat:
         return prompt.text
     return Chat(system=prompt.system, user=prompt.user, answer_prefix=prompt.answer_prefix)

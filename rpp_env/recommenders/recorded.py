@@ -10,6 +10,8 @@ from rpp_env.errors import RunError
 from rpp_env.files import atomic_write
 from rpp_env.types import PromptBatch, RankingBatch
 
+_FILE = "asked.npz"  # in a run folder
+
 
 class RecordedRecommender:
     """Knows the ranking of every (instance, choices). K is the number of combinations of choices.
@@ -28,26 +30,29 @@ class RecordedRecommender:
 
     @property
     def llm_calls(self) -> int:
-        """Distinct prompts asked for so far: the calls that a remembering LLM would have had."""
+        """Distinct (instance, choices) ranked so far; see `Recommender`. No LLM is asked."""
         return int(np.count_nonzero(self._asked))
 
-    def save(self, path: Path) -> None:
-        """Writes which prompts were asked for: all at once or not at all."""
-        with atomic_write(path) as file:
-            np.savez(file, asked=np.packbits(self._asked))
-
-    def load(self, path: Path) -> None:
-        """Takes over what `save` wrote.
+    def load(self, folder: Path) -> None:
+        """Takes over which prompts a run has asked for, so that they do not count as new.
 
         Raises:
             RunError: The file is damaged, or of another recording.
         """
+        path = folder / _FILE
+        if not path.exists():
+            return
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 asked = np.unpackbits(saved["asked"], count=len(self._asked)).astype(np.bool_)
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise RunError(f"{path} does not say which prompts were asked for: {error}") from error
         self._asked |= asked
+
+    def save(self, folder: Path) -> None:
+        """Writes which prompts were asked for: all at once or not at all."""
+        with atomic_write(folder / _FILE) as file:
+            np.savez(file, asked=np.packbits(self._asked))
 
     def fingerprint(self) -> str:
         """SHA-256 over all rankings."""

@@ -4,27 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from rpp_env.llm.base import (
-    GENERATE,
-    LLM,
-    LOGLIKELIHOOD,
-    NEXT_TOKEN_LOGPROBS,
-    Decoding,
-    identity_of,
-)
+from rpp_env.llm.base import LLM, Decoding
 from rpp_env.option_checks import check_count, check_flags, one_of
-from rpp_env.recommenders.base import Recommender
+from rpp_env.recommenders.base import STRATEGIES, LLMRecommender
 from rpp_env.recommenders.generation import GenerationRecommender
 from rpp_env.recommenders.label import LabelRecommender
 from rpp_env.recommenders.likelihood import LikelihoodRecommender
 from rpp_env.types import PromptBatch
-
-STRATEGIES: Final[Mapping[str, str]] = {
-    "likelihood": LOGLIKELIHOOD,
-    "label": NEXT_TOKEN_LOGPROBS,
-    "generation": GENERATE,
-}
-"""The capability of the LLM that each strategy needs, by the name of the strategy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +72,7 @@ def make_strategy(
     *,
     calibration: Callable[[], PromptBatch] | None = None,
     seed: int = 0,
-) -> Recommender:
+) -> LLMRecommender:
     """Makes the recommender that a configuration describes.
 
     Args:
@@ -100,13 +86,6 @@ def make_strategy(
         ValueError: The LLM cannot do what the strategy needs; the message names the strategies
             that work with it, and the backends that work with the strategy.
     """
-    if STRATEGIES[config.strategy] not in llm.capabilities:
-        working = [name for name, needs in STRATEGIES.items() if needs in llm.capabilities]
-        raise ValueError(
-            f"strategy={config.strategy!r} needs an LLM with {STRATEGIES[config.strategy]!r}, and "
-            f"{llm.name!r} has: {', '.join(sorted(llm.capabilities)) or 'nothing'}. Strategies "
-            f"that work with it: {', '.join(working) or 'none'}"
-        )
     if config.strategy == "likelihood":
         return LikelihoodRecommender(llm, seed=seed)
     if config.strategy == "label":
@@ -126,20 +105,3 @@ def make_strategy(
         constrained=config.constrained,
         seed=seed,
     )
-
-
-def strategy_identity(
-    llm: LLM, config: RankingConfig, *, calibration: str = "", seed: int = 0
-) -> dict[str, Any]:
-    """All that determines a strategy's answers besides the prompt, for a store of answers.
-
-    Args:
-        llm: What ranks.
-        config: How.
-        calibration: Fingerprint of what the prompts of calibration are made of.
-        seed: As for `make_strategy`.
-    """
-    identity = {"llm": identity_of(llm), **config.to_json(), "seed": seed}
-    if config.strategy == "label" and config.calibrate:
-        identity["calibration"] = calibration
-    return identity

@@ -5,7 +5,7 @@ from pathlib import Path
 from rpp_env.data import Interactions
 from rpp_env.errors import RecordingError
 from rpp_env.llm.base import LLM
-from rpp_env.llm.load import llm_of, load_llm
+from rpp_env.llm.load import load_llm, resolve_llm
 from rpp_env.make import load_data
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.prompts import PromptRenderer
@@ -76,7 +76,7 @@ def live_mdp(
     return PromptMDP.from_embeddings(
         renderer=renderer,
         recommender=build_recommender(
-            llm_of(llm),
+            resolve_llm(llm),
             ranking,
             renderer=renderer,
             seed=seed,

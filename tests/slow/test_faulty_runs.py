@@ -81,7 +81,8 @@ def test_a_run_ends_as_if_nothing_had_failed(serve, undisturbed, tmp_path, fault
 
 def test_a_run_pauses_keeps_what_it_has_and_goes_on(serve, undisturbed, tmp_path):
     server = serve(delay=0.01)
-    mdp = small_mdp(connect(server, retry_seconds=0.3), store=AnswerStore(tmp_path / "answers"))
+    store = AnswerStore(tmp_path / "answers.sqlite")
+    mdp = small_mdp(connect(server, retry_seconds=0.3), store=store)
     folder = tmp_path / "run"
     asked = []
 
@@ -100,9 +101,7 @@ def test_a_run_pauses_keeps_what_it_has_and_goes_on(serve, undisturbed, tmp_path
                 server.stop()
             return self.llm.generate(prompts, **options)
 
-    stopping = small_mdp(
-        Stopping(connect(server, retry_seconds=0.3)), store=AnswerStore(tmp_path / "answers")
-    )
+    stopping = small_mdp(Stopping(connect(server, retry_seconds=0.3)), store=store)
     with pytest.raises(LLMUnavailableError, match=r"Nothing was scored .* Go on when"):
         train(CONFIG, folder, mdp=stopping)
     answered = read_usage(folder)
@@ -113,9 +112,7 @@ def test_a_run_pauses_keeps_what_it_has_and_goes_on(serve, undisturbed, tmp_path
     same_run(folder, undisturbed / "generation")
     # What had been answered before the pause was not asked for again.
     usage = read_usage(folder)
-    assert usage["lists"] == read_usage(undisturbed / "generation")["lists"]
-    for each in (mdp, stopping):
-        each.recommender.inner._store.close()
+    assert usage["cache_misses"] == read_usage(undisturbed / "generation")["requests"]
 
 
 def test_the_key_is_nowhere(serve, tmp_path, monkeypatch, caplog, capfd):
@@ -132,7 +129,7 @@ def test_the_key_is_nowhere(serve, tmp_path, monkeypatch, caplog, capfd):
         store.verify()
     assert server.arrivals
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"answers.sqlite", "config.json", "usage.json", "rankings.npz"} <= {
+    assert {"answers.sqlite", "config.json", "usage.json", "prompts.npz"} <= {
         path.name for path in files
     }
     assert not [path for path in files if KEY.encode() in path.read_bytes()]

@@ -105,9 +105,9 @@ def test_a_run_folder_says_what_was_run(whole):
 
 def test_no_prompt_is_sent_twice(whole):
     mdp = remembering_toy()
-    mdp.recommender.load(whole / runs.RANKINGS)
+    mdp.recommender.load(whole)
     sent = runs.read_metrics(whole, runs.FIXED)[-1]["llm_calls"]
-    assert sent == len(mdp.recommender) <= 2 * 3 * 4 * 5
+    assert sent == mdp.recommender.llm_calls <= 2 * 3 * 4 * 5
 
 
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another(whole, tmp_path):
@@ -314,7 +314,7 @@ def test_any_agent_is_trained_and_evaluated(agent, tmp_path):
         ("checkpoint/agent.json", b"[]"),
         ("checkpoint/weights.safetensors", b"\x08"),
         ("checkpoint/training.safetensors", None),
-        ("rankings.npz", b"PK"),
+        ("prompts.npz", b"PK"),
     ],
 )
 def test_a_damaged_run_is_a_clear_error(finished, damage):

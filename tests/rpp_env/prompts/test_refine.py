@@ -5,10 +5,10 @@ import pytest
 from strategy_prompts import Biased, Writer, catalog, renderer, shown_titles, text_of
 
 from rpp_env import PromptMDP, RPPParallelEnv
-from rpp_env.errors import LLMUnavailableError, RunError
+from rpp_env.errors import CacheError, LLMUnavailableError
 from rpp_env.llm import Decoding
 from rpp_env.observations.lightgcn import Embeddings
-from rpp_env.prompts import PromptRenderer
+from rpp_env.prompts import PromptRenderer, refine
 from rpp_env.prompts.refine import SentenceRefiner
 from rpp_env.prompts.rewriting import REJECTIONS, fault_of, request
 from rpp_env.recommenders import GenerationRecommender, MemoryCachedRecommender
@@ -83,9 +83,7 @@ def test_the_accepted_take_the_place_of_the_chosen():
     assert guidance == ""  # there is nothing to rewrite
     assert form.instruction == "Please: Rank:\n{candidates}"
     assert form.chat_template
-    assert made.counts == {"refined": 3, "unchanged": 0, "rejected": 0, "llm_seconds": 0.0} | {
-        "llm_seconds": made.counts["llm_seconds"]
-    }
+    assert made.counts == {"refined": 3, "unchanged": 0, "rejected": 0}
     assert len(llm.prompts) == 3
 
 
@@ -123,17 +121,38 @@ def test_reasoning_is_not_part_of_it_either():
 def test_rewritings_are_kept_in_a_run(tmp_path):
     rows = np.array([[1, 0, 0, 1], [0, 1, 0, 0]])
     made, _ = refiner(politely)
-    made.save(tmp_path / "none.json")
-    assert not (tmp_path / "none.json").exists()
+    made.load(tmp_path)
     first = made.refine(rows)
-    made.save(tmp_path / "rewritings.json")
+    made.save()
+    assert [file.name for file in tmp_path.iterdir()] == ["answers.sqlite"]
     again, llm = refiner(lambda sentence: pytest.fail("asked again"))
-    again.load(tmp_path / "rewritings.json")
+    again.load(tmp_path)
     assert again.refine(rows) == first
     assert llm.prompts == []
-    (tmp_path / "rewritings.json").write_text("[1]")
-    with pytest.raises(RunError, match="not a saved memory of rewritings"):
-        again.load(tmp_path / "rewritings.json")
+    (tmp_path / "answers.sqlite").write_text("[1]" * 999)
+    damaged, _ = refiner(politely)
+    damaged.load(tmp_path)
+    with pytest.raises(CacheError, match="not a store of answers"):
+        damaged.refine(rows)
+
+
+def test_another_check_of_rewritings_holds_for_stored_ones_too(tmp_path, monkeypatch):
+    rows = np.array([[1, 0, 0, 1]])
+    with AnswerStore(tmp_path / "answers.sqlite") as store:
+        made, _ = refiner(politely, store=store)
+        made.refine(rows)
+        assert made.counts["refined"] == 3
+        monkeypatch.setattr(refine, "fault_of", lambda original, rewritten: "length")
+        monkeypatch.setattr(refine, "cleaned", lambda answer, pattern: answer.upper())
+        again, llm = refiner(lambda sentence: pytest.fail("asked again"), store=store)
+        (sentences,) = again.refine(rows)
+        assert sentences.role_playing == "You recommend films."
+        assert again.counts == {"refined": 0, "unchanged": 0, "rejected": 3, "rejected_length": 3}
+        monkeypatch.setattr(refine, "fault_of", lambda original, rewritten: None)
+        (sentences,) = refiner(politely, store=store)[0].refine(rows)
+        assert sentences.role_playing == "PLEASE: YOU RECOMMEND FILMS."
+        assert llm.prompts == []
+        assert (again.llm.counts["cache_hits"], again.llm.counts["cache_misses"]) == (3, 0)
 
 
 def test_what_was_answered_before_a_fault_is_kept(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from rpp_env.errors import LLMError, RunError
 from rpp_env.llm.base import LOGLIKELIHOOD
 from rpp_env.prompts import HistoryRecords, OutputFormat, PromptCatalog, PromptRenderer
+from rpp_env.prompts.render import prompt_key
 from rpp_env.recommenders import LikelihoodRecommender, MemoryCachedRecommender
 from rpp_env.types import Instances
 
@@ -160,7 +161,9 @@ def test_a_score_that_is_not_finite_is_an_error(bad):
     prompts = renderer()
     wrong = int(np.flatnonzero((prompts.instances.candidates == 7).any(axis=1))[0])
     recommender = LikelihoodRecommender(llm)
-    with pytest.raises(LLMError, match=r"fake:llm gave a score that is not finite for: Seen: Film"):
+    with pytest.raises(
+        LLMError, match=r"(?s)fake:llm gave .* none of them infinite. The context: Seen: Film"
+    ):
         recommender.rank(batch_of(prompts, [wrong]))
     assert recommender.llm_calls == 0
 
@@ -174,11 +177,12 @@ def test_an_llm_without_the_capability_is_named():
         LikelihoodRecommender(llm)
 
 
-def test_calls_are_counted_by_prompt():
+def test_distinct_prompts_are_counted():
     recommender = LikelihoodRecommender(FakeLLM(length_of))
     assert recommender.llm_calls == 0
-    recommender.rank(batch_of(renderer(), [0, 1, 1]))
-    assert recommender.llm_calls == 3
+    for _ in range(2):
+        recommender.rank(batch_of(renderer(), [0, 1, 1]))
+    assert recommender.llm_calls == 2
 
 
 @pytest.fixture
@@ -227,30 +231,54 @@ def test_a_failure_is_not_remembered(memory):
     )
 
 
-def test_memory_survives_saving(memory, tmp_path):
+def test_a_run_folder_keeps_what_was_asked_and_answered(memory, tmp_path):
     cached, llm = memory
     prompts = batch_of(renderer(), range(20))
+    cached.load(tmp_path)  # nothing is there yet
     expected = cached.rank(prompts)
-    path = tmp_path / "memory.npz"
-    cached.save(path)
-    cached.save(path)  # replaces
-    assert [file.name for file in tmp_path.iterdir()] == ["memory.npz"]
+    cached.save(tmp_path)
+    cached.save(tmp_path)  # replaces
+    assert {file.name for file in tmp_path.iterdir()} == {"prompts.npz", "answers.sqlite"}
     resumed = MemoryCachedRecommender(LikelihoodRecommender(llm))
-    resumed.load(path)
+    resumed.load(tmp_path)
     asked = len(llm.contexts)
     assert_same(resumed.rank(prompts), expected)
     assert len(llm.contexts) == asked
     assert resumed.llm_calls == cached.llm_calls == 20
     resumed.rank(batch_of(renderer(), [20]))
     assert resumed.llm_calls == 21
-    resumed.save(path)
+    resumed.save(tmp_path)
     again = MemoryCachedRecommender(LikelihoodRecommender(llm))
-    again.load(path)
-    assert (again.llm_calls, len(again)) == (21, 21)
+    again.load(tmp_path)
+    assert (again.llm_calls, len(again)) == (21, 0)
 
 
-def test_an_empty_memory_writes_no_file(memory, tmp_path):
-    memory[0].save(tmp_path / "memory.npz")
+def test_rankings_of_older_runs_are_not_taken_for_answers(memory, tmp_path):
+    """Their prompts count as asked for; their rankings, made by an older parser, are not read."""
+    cached, llm = memory
+    prompts = batch_of(renderer(), range(3))
+    expected = cached.rank(prompts)
+    keys = b"".join(prompt_key(prompt) for prompt in prompts.render())
+    np.savez(
+        tmp_path / "rankings.npz",
+        keys=np.frombuffer(keys, np.uint8).reshape(3, -1),
+        rankings=np.zeros(3 * expected.rankings.shape[1], np.uint16),
+        scores=np.zeros(3 * expected.rankings.shape[1], np.float32),
+        num_recognised=np.zeros(3, np.int64),
+        llm_calls=np.array(3),
+    )
+    old = (tmp_path / "rankings.npz").read_bytes()
+    resumed = MemoryCachedRecommender(LikelihoodRecommender(llm))
+    resumed.load(tmp_path)
+    assert resumed.llm_calls == 3
+    assert_same(resumed.rank(prompts), expected)
+    assert resumed.llm_calls == 3
+    resumed.save(tmp_path)
+    assert (tmp_path / "rankings.npz").read_bytes() == old
+
+
+def test_where_nothing_was_asked_no_file_is_written(memory, tmp_path):
+    memory[0].save(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -258,40 +286,25 @@ DAMAGES = {
     "cut": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
     "changed": lambda data: data.replace(b"\x00\x00", b"\x00\x01"),
-    "text": lambda data: b"not a memory",
+    "text": lambda data: b"no prompts",
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_memory_is_an_error_that_names_the_file(memory, tmp_path, damage):
+def test_a_damaged_file_of_prompts_is_an_error_that_names_it(memory, tmp_path, damage):
     cached, llm = memory
     cached.rank(batch_of(renderer(), range(20)))
-    path = tmp_path / "memory.npz"
-    cached.save(path)
+    cached.save(tmp_path)
+    path = tmp_path / "prompts.npz"
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     fresh = MemoryCachedRecommender(LikelihoodRecommender(llm))
     with pytest.raises(RunError, match=str(path)):
-        fresh.load(path)
-    assert len(fresh) == 0
+        fresh.load(tmp_path)
+    assert fresh.llm_calls == 0
 
 
-@pytest.mark.parametrize("name", ["keys", "rankings", "scores", "num_recognised"])
-@pytest.mark.parametrize("missing", [True, False])
-def test_a_memory_with_parts_that_do_not_fit_is_an_error(memory, tmp_path, name, missing):
-    cached, llm = memory
-    cached.rank(batch_of(renderer(), range(3)))
-    path = tmp_path / "memory.npz"
-    cached.save(path)
-    with np.load(path) as saved:
-        parts = dict(saved)
-    part = parts.pop(name)
-    np.savez(path, **parts, **({} if missing else {name: part[:-1]}))
-    fresh = MemoryCachedRecommender(LikelihoodRecommender(llm))
-    with pytest.raises(RunError, match=str(path)):
-        fresh.load(path)
-    assert len(fresh) == 0
-
-
-def test_a_missing_memory_is_an_error(memory, tmp_path):
-    with pytest.raises(RunError, match="nothing"):
-        memory[0].load(tmp_path / "nothing.npz")
+@pytest.mark.parametrize("parts", [{}, {"keys": np.zeros(3)}, {"keys": np.zeros(3, np.uint8)}])
+def test_a_file_without_prompts_is_an_error(memory, tmp_path, parts):
+    np.savez(tmp_path / "prompts.npz", **parts)
+    with pytest.raises(RunError, match="does not say which prompts were asked for"):
+        memory[0].load(tmp_path)

@@ -1,18 +1,18 @@
-"""Rankings that outlive the process: what is asked, what is stored, and what a failure leaves."""
+"""Deprecated: rankings that outlive the process. What is asked for, and what is stored."""
 
 import copy
+import hashlib
+import json
 import pickle
-import signal
 import sqlite3
 import threading
-import time
 
 import numpy as np
 import pytest
 
 from rpp_env.errors import LLMError
-from rpp_env.recommenders.cached import MemoryCachedRecommender
-from rpp_env.recommenders.durable import CachedRecommender
+from rpp_env.prompts.render import prompt_key
+from rpp_env.recommenders import CachedRecommender
 from rpp_env.store import AnswerStore
 from rpp_env.types import Prompt, PromptBatch, RankingBatch
 
@@ -85,7 +85,8 @@ def store(tmp_path):
 def cached(store, ranker=None, **options):
     ranker = Ranker() if ranker is None else ranker
     options = {"identity": identity, **options}
-    return CachedRecommender(ranker, store, **options), ranker
+    with pytest.warns(DeprecationWarning, match="use rpp_env.llm.CachedLLM around the LLM"):
+        return CachedRecommender(ranker, store, **options), ranker
 
 
 def assert_right(answers, numbers):
@@ -105,7 +106,7 @@ def test_each_prompt_is_asked_once_and_answered_in_order(store):
     assert ranker.batches == [[3, 1], [2]]
     assert_right(recommender.rank(batch(2, 9, 3)), [2, 9, 3])
     assert ranker.batches == [[3, 1], [2], [9]]
-    assert counters(recommender) == (4, 0, 4)
+    assert counters(recommender) == (4, 2, 4)
 
 
 def test_another_process_asks_nothing_and_counts_the_same(store):
@@ -114,20 +115,8 @@ def test_another_process_asks_nothing_and_counts_the_same(store):
     assert_right(recommender.rank(batch(*range(10))), range(10))
     assert_right(recommender.rank(batch(5, 10)), [5, 10])
     assert ranker.batches == [[10]]
-    assert counters(recommender) == (11, 10, 1)
+    assert counters(recommender) == (11, 11, 1)
     recommender._store.close()
-
-
-def test_the_memory_of_a_run_goes_around_it(store, tmp_path):
-    cached(store)[0].rank(batch(1, 2))
-    remembering = MemoryCachedRecommender(cached(store)[0])
-    assert_right(remembering.rank(batch(1, 2, 3, 3)), [1, 2, 3, 3])
-    assert remembering.llm_calls == 3
-    remembering.save(tmp_path / "memory.npz")
-    resumed = MemoryCachedRecommender(cached(store)[0])
-    resumed.load(tmp_path / "memory.npz")
-    resumed.rank(batch(1, 4))
-    assert resumed.llm_calls == 4
 
 
 @pytest.mark.parametrize(
@@ -202,7 +191,7 @@ def test_a_failing_batch_is_not_stored_and_those_before_it_are(store):
     ranker.before = lambda number: None
     assert_right(recommender.rank(batch(*range(6))), range(6))
     assert ranker.batches == [[0, 1], [2, 3], [4, 5]]
-    assert counters(recommender) == (6, 0, 6)
+    assert counters(recommender) == (6, 2, 6)
 
 
 @pytest.mark.parametrize(
@@ -233,11 +222,10 @@ def test_what_is_no_ranking_is_not_stored(store, wrong):
     "value",
     [
         b"",
-        b"\x01",
-        b"\x02\x04\x00\x00\x00" + bytes(24),  # another format
-        b"\x01\x04\x00\x00\x00" + bytes(24),  # 0, 0, 0, 0 is no permutation
-        b"\x01\x04\x00\x05\x00" + bytes([0, 0, 1, 0, 2, 0, 3, 0]) + bytes(16),  # 5 of 4 recognised
-        b"\x01\x04\x00\x04\x00" + bytes([0, 0, 1, 0, 2, 0, 3, 0]) + bytes(15),
+        b"\x04",
+        b"\x04\x00\x00\x00" + bytes(24),  # 0, 0, 0, 0 is no permutation
+        b"\x04\x00\x05\x00" + bytes([0, 0, 1, 0, 2, 0, 3, 0]) + bytes(16),  # 5 of 4 recognised
+        b"\x04\x00\x04\x00" + bytes([0, 0, 1, 0, 2, 0, 3, 0]) + bytes(15),
     ],
 )
 def test_a_stored_value_that_is_no_ranking_counts_as_absent(store, value):
@@ -262,9 +250,22 @@ def test_the_value_is_as_documented(store):
     cached(store)[0].rank(batch(6))
     ((value,),) = sqlite3_rows(store, "SELECT value FROM answers")
     expected = right([6])
-    assert value[:5] == b"\x01\x04\x00\x01\x00"
-    assert value[5:13] == expected.rankings.astype("<u2").tobytes()
-    assert value[13:] == expected.scores.astype("<f4").tobytes()
+    assert value[:4] == b"\x04\x00\x01\x00"
+    assert value[4:12] == expected.rankings.astype("<u2").tobytes()
+    assert value[12:] == expected.scores.astype("<f4").tobytes()
+
+
+def test_rankings_of_older_versions_are_left_alone(store):
+    """They are under other keys, and stay in the store."""
+    digest = hashlib.sha256(json.dumps(identity(), sort_keys=True, separators=(",", ":")).encode())
+    (prompt,) = batch(1).render()
+    key = hashlib.sha256(b"rpp answer 1" + digest.digest() + prompt_key(prompt)).digest()
+    old = b"\x01\x04\x00\x04\x00" + bytes([3, 0, 2, 0, 1, 0, 0, 0]) + bytes(16)
+    store.put_many({key: old}, source="{}")
+    recommender, ranker = cached(store)
+    assert_right(recommender.rank(batch(1)), [1])
+    assert ranker.batches == [[1]]
+    assert store.get_many([key]) == {key: old}
 
 
 def test_whoever_is_first_is_right_for_both(store):
@@ -286,7 +287,7 @@ def test_a_deep_copy_is_shared_and_a_pickled_one_is_not(store):
     recommender._recommender = None
     pickled = pickle.loads(pickle.dumps(recommender))
     assert_right(pickled.rank(batch(1)), [1])
-    assert counters(pickled) == (1, 0, 1)
+    assert counters(pickled) == (1, 1, 1)
     pickled._store.close()
 
 
@@ -297,71 +298,3 @@ def test_workers_ask_side_by_side(store):
     assert sorted(ranker.batches) == [[n] for n in range(8)]
     assert counters(recommender) == (8, 0, 8)
     assert store.stats().entries == 8
-
-
-@pytest.mark.parametrize(("workers", "least"), [(1, 0.2), (4, 0.05)])
-def test_seconds_are_those_of_the_wall(store, workers, least):
-    recommender, _ = cached(store, Ranker(lambda _: time.sleep(0.05)), num_workers=workers)
-    began = time.perf_counter()
-    recommender.rank(batch(*range(4)))
-    spent = recommender.llm_seconds
-    assert least <= spent <= time.perf_counter() - began
-    recommender.rank(batch(*range(4)))
-    assert recommender.llm_seconds == spent
-
-
-def test_when_a_worker_fails_what_is_under_way_is_stored_and_nothing_is_begun(store):
-    under_way = threading.Barrier(3, timeout=30)
-
-    def before(number):
-        under_way.wait()
-        if number == 1:
-            raise LLMError("no answer to 1")
-        time.sleep(0.1)
-
-    recommender, ranker = cached(store, Ranker(before), num_workers=3)
-    with pytest.raises(LLMError, match="no answer to 1"):
-        recommender.rank(batch(*range(50)))
-    assert sorted(ranker.batches) == [[0], [2]]
-    assert counters(recommender) == (0, 0, 2)
-    ranker.before = lambda number: None
-    recommender.rank(batch(*range(50)))
-    assert len(ranker.batches) == 50
-    assert counters(recommender) == (50, 0, 50)
-
-
-def test_the_first_error_is_raised(store):
-    first = threading.Event()
-
-    def before(number):
-        if number == 0:
-            first.wait(30)
-            time.sleep(0.05)
-        else:
-            first.set()
-        raise LLMError(f"no answer to {number}")
-
-    recommender, _ = cached(store, Ranker(before), num_workers=2)
-    with pytest.raises(LLMError, match="no answer to 1"):
-        recommender.rank(batch(0, 1))
-
-
-def test_ctrl_c_stores_what_is_back_and_begins_nothing(store):
-    interrupted = threading.Event()
-
-    def before(number):
-        if number == 0:
-            return
-        if number == 1:
-            # To the main thread, as a terminal does.
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            interrupted.set()
-        interrupted.wait(30)
-        time.sleep(0.2)
-
-    recommender, ranker = cached(store, Ranker(before), num_workers=2)
-    with pytest.raises(KeyboardInterrupt):
-        recommender.rank(batch(*range(50)))
-    assert sorted(ranker.batches)[:2] == [[0], [1]]
-    assert len(ranker.batches) <= 3
-    assert store.stats().entries == len(ranker.batches)

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rpp_env.errors import AssetError, did_you_mean
+from rpp_env.errors import AssetError, RppError, did_you_mean
+from rpp_env.paths import expand_path
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +93,20 @@ ASSETS: dict[str, Asset] = {
 
 
 def cache_dir() -> Path:
-    """Returns the cache: `RPP_ENV_CACHE`, else `rpp-env` in `XDG_CACHE_HOME` or `~/.cache`."""
-    if own := os.environ.get("RPP_ENV_CACHE"):
-        return Path(own).expanduser().absolute()
+    """Returns the cache: `RPP_ENV_CACHE`, else `rpp-env` in `XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        AssetError: `~` is needed and there is no home folder.
+    """
+    own = os.environ.get("RPP_ENV_CACHE")
     users = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(users).expanduser().absolute() / "rpp-env"
+    try:
+        return (expand_path(own) if own else expand_path(users) / "rpp-env").absolute()
+    except RppError as error:
+        raise AssetError(
+            "there is no home folder for the cache; set RPP_ENV_CACHE to a folder that you can "
+            "write to"
+        ) from error
 
 
 def is_cached(name: str) -> bool:
@@ -141,7 +151,15 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     with _require_extra_llm("filelock"):
         from filelock import FileLock, Timeout
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise AssetError(
+            f"{folder.parent} cannot be written to; set RPP_ENV_CACHE to a folder that can"
+        )
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)

@@ -1,5 +1,6 @@
 """Puts the parts together: from names and paths to a `PromptMDP` with a real LLM."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def make_mdp(
     reward_k: int = 10,
     seed: int = 0,
     progress: bool = True,
+    columns: Mapping[str, str] | None = None,
 ) -> PromptMDP:
     """Makes the environment's dynamics for a data set, a catalog and an LLM.
 
@@ -67,6 +69,7 @@ def make_mdp(
         reward_k: Cut-off of the NDCG that is the reward.
         seed: Of splits, negatives, target slots and LightGCN's start.
         progress: Whether to show progress bars.
+        columns: Names of columns in the files of `data`, see `load_interactions`.
 
     Raises:
         RppError: Something named here cannot be had or read; the message says what to do.
@@ -82,7 +85,11 @@ def make_mdp(
     sentences = catalog if isinstance(catalog, PromptCatalog) else load_catalog(catalog)
     store = AnswerStore() if cache else None
     refiner = None if refine is None else make_refiner(sentences, refine, store=store)
-    interactions = data if isinstance(data, Interactions) else load_data(data, progress=progress)
+    interactions = (
+        data
+        if isinstance(data, Interactions)
+        else load_data(data, columns=columns, progress=progress)
+    )
     instances = make_instances(
         interactions,
         num_candidates=num_candidates,
@@ -151,8 +158,17 @@ def _longest_history(catalog: PromptCatalog, interactions: Interactions) -> int:
     return max(1, min(wanted, longest))
 
 
-def load_data(data: str | Path, *, progress: bool = True) -> Interactions:
-    """Loads a data set that is fetched (``ml-100k``) or one's own (a folder or ``.inter`` file)."""
+def load_data(
+    data: str | Path, *, columns: Mapping[str, str] | None = None, progress: bool = True
+) -> Interactions:
+    """Loads a data set that is fetched (``ml-100k``) or your own (a folder or ``.inter`` file).
+
+    Args:
+        data: Name, folder or file.
+        columns: Names of columns in your own files, see `load_interactions`.
+        progress: Whether to show a bar while a data set is fetched.
+    """
     if str(data) in ASSETS and not Path(data).exists():
-        return load_interactions(fetch(str(data), progress=progress))
-    return load_interactions(data)
+        folder = fetch(str(data), progress=progress)
+        return load_interactions(folder, columns=columns, warn_unused=False)
+    return load_interactions(data, columns=columns)

@@ -17,14 +17,15 @@ MAX_FILES = 15  # of a folder, __init__.py included
 
 # A room is a folder or a file directly in its package; it may import itself and these rooms.
 # A new room is entered below all that import it.
-BOTTOM = {"types", "errors", "files", "locks", "option_checks"}
+BOTTOM = {"types", "errors", "files", "locks", "option_checks", "paths"}
 ENV_ROOMS = {
     "errors": set(),
     "types": {"errors"},
     "files": set(),
     "locks": set(),
     "option_checks": {"errors"},
-    "assets": {"errors"},
+    "paths": {"errors"},
+    "assets": {"errors", "paths"},
     "store": BOTTOM | {"assets"},  # knows nothing of rankings
     "data": BOTTOM,
     "llm": BOTTOM | {"assets", "store"},  # knows nothing of recommendation

@@ -1,6 +1,7 @@
 """Data: users' interactions with items, and the ranking problems (instances) made from them."""
 
 from rpp_env.data.instances import make_instances, training_interactions
-from rpp_env.data.interactions import Interactions, load_interactions
+from rpp_env.data.interactions import Interactions
+from rpp_env.data.loading import load_interactions
 
 __all__ = ["Interactions", "load_interactions", "make_instances", "training_interactions"]

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 import yaml
 
 from rpp_env.errors import CatalogError, did_you_mean
+from rpp_env.paths import expand_path
 from rpp_env.prompts.catalog import (
     HistoryRecords,
     OutputFormat,
@@ -47,7 +48,7 @@ def load_catalog(name_or_path: str | Path) -> PromptCatalog:
     if name in known_catalogs():
         text = (resources.files("rpp_env.prompts") / "catalogs" / f"{name}.yaml").read_text("utf-8")
         return parse_catalog(text, where=name)
-    path = Path(name)
+    path = expand_path(name)
     if not path.is_file():
         raise CatalogError(
             f"catalog={name!r} is neither a file nor a catalog of rpp-env. "

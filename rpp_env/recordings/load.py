@@ -7,6 +7,7 @@ from typing import Final
 
 from rpp_env.errors import RecordingError, did_you_mean
 from rpp_env.mdp.prompt_mdp import PromptMDP
+from rpp_env.paths import expand_path
 from rpp_env.prompts import PromptRenderer
 from rpp_env.recommenders import RecordedRecommender
 from rpp_env.recordings.recording import Recording
@@ -29,7 +30,7 @@ def load_recording(name_or_path: str | Path = DEFAULT_RECORDING) -> Recording:
     name = str(name_or_path)
     if name in known_recordings():
         return Recording.load(_shipped() / f"{name}.npz")
-    path = Path(name)
+    path = expand_path(name)
     try:
         there = path.is_file()
     except (OSError, ValueError):  # no file can have such a name

@@ -18,6 +18,7 @@ from rpp_env.errors import RecordingError
 from rpp_env.files import atomic_write
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.option_checks import check_seed, whole_number
+from rpp_env.paths import expand_path
 from rpp_env.prompts.catalog_file import catalog_text
 from rpp_env.recordings.recording import Recording
 from rpp_env.types import IntArray, PromptBatch
@@ -66,7 +67,7 @@ def record(
             f"about={about!r:.80} must be a mapping, and item_tokens have one id for each of "
             f"{num_items} items, not {len(item_tokens)}"
         )
-    out = Path(out)
+    out = expand_path(out)
     if mdp.catalog.history_mode != "set":
         raise ValueError(
             f"catalog {mdp.catalog.name!r} adds to the history: a prompt depends on the ones "

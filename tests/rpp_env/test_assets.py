@@ -322,3 +322,18 @@ def test_processes_that_fetch_at_once_download_once(tiny, tmp_path, monkeypatch)
     assert [process.returncode for process in running] == [0] * 4
     assert folders == {str(fetch("tiny"))}
     assert (tmp_path / "pip.log").read_text().count("Successfully downloaded") == 1
+
+
+def test_without_a_home_folder_the_error_names_the_variable(monkeypatch):
+    monkeypatch.delenv("RPP_ENV_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # nobody's: no HOME, no account
+    with pytest.raises(AssetError, match="no home folder for the cache; set RPP_ENV_CACHE to a"):
+        assets.cache_dir()
+
+
+def test_a_cache_that_cannot_be_made_is_an_error_that_names_the_variable(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file where a folder is needed")
+    monkeypatch.setenv("RPP_ENV_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(AssetError, match=r"assets cannot be written to; set RPP_ENV_CACHE to a"):
+        fetch("ml-100k")

@@ -36,7 +36,7 @@ def loaded_rows(interactions):
 
 
 TOKENS = st.text(st.characters(exclude_characters="\t\n\r", codec="utf-8"), min_size=1).filter(
-    str.strip
+    lambda token: token.strip() and token not in ("nan", "NaN", "<NA>") and token[0] != '"'
 )
 
 

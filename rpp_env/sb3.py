@@ -12,7 +12,7 @@ from rpp_env.envs.rendering import prompt_of, ranked_titles
 from rpp_env.envs.vector import RPPVectorEnv
 from rpp_env.errors import RppError
 from rpp_env.types import BoolArray, FloatArray
-from rpp_env.wrappers.unwrapping import inner_env
+from rpp_env.wrappers.unwrapping import unwrapped_view
 from rpp_env.wrappers.vector import FlattenAction
 
 try:
@@ -38,14 +38,14 @@ class RPPVecEnv(VecEnv):
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        inner = inner_env(env, RPPVectorEnv)
-        mode = inner.episodes.autoreset_mode
+        view = unwrapped_view(env, RPPVectorEnv)
+        mode = view.episodes.autoreset_mode
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"env has autoreset_mode={mode.value!r}; make it with autoreset_mode='SameStep'"
             )
         self.env = env
-        self._inner = inner
+        self._view = view
         self._actions: Any = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
@@ -106,7 +106,7 @@ class RPPVecEnv(VecEnv):
         Raises:
             AttributeError: Another method, which a batch does not have row by row.
         """
-        mdp, episodes = self._inner.mdp, self._inner.episodes
+        mdp, episodes = self._view.mdp, self._view.episodes
         rows = list(self._get_indices(indices))
         if method_name == "action_masks":
             return list(self.action_masks()[rows])
@@ -115,7 +115,7 @@ class RPPVecEnv(VecEnv):
         if method_name == "ranked_titles":
             return [ranked_titles(mdp, episodes.state, row) for row in rows]
         if method_name == "render":
-            texts = self._inner.render()
+            texts = self._view.render()
             return [texts[row] if texts else None for row in rows]
         raise AttributeError(
             f"method_name={method_name!r}: a batch has action_masks, prompt, ranked_titles and "

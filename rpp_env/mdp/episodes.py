@@ -22,6 +22,7 @@ from rpp_env.types import BoolArray, FloatArray, IntArray, PromptState
 class Step:
     """What one step of every episode led to, before any reset within that step."""
 
+    before: PromptState  # B episodes, before the step
     outcome: PromptState  # B episodes; where `stepped` is False, the beginning of a new one
     rewards: FloatArray  # (B,)
     truncated: BoolArray  # (B,)
@@ -144,6 +145,7 @@ class Episodes:
         outcome = self.state
         truncated = self.mdp.truncated(outcome)
         self._last_step = Step(
+            before=before,
             outcome=outcome,
             rewards=self.mdp.reward(outcome),
             truncated=truncated,

@@ -1,4 +1,4 @@
-"""Episodes as JSON lines: one line an episode, written when it ends."""
+"""Episodes as JSON lines: one line per episode, written when the episode ends."""
 
 import json
 from pathlib import Path
@@ -41,14 +41,14 @@ class EpisodeLog:
         self._heads: dict[int, dict[str, Any]] = {}
 
     def begin(self, episodes: Episodes) -> None:
-        """To be called after a reset: what was left unfinished is written as it is."""
+        """Writes the unfinished episodes that a reset has ended; call it after a reset."""
         for row in np.flatnonzero(episodes.state.steps == 0).tolist():
             self._write(row)
 
     def add(self, episodes: Episodes) -> None:
-        """To be called after a step.
+        """Adds the last step, and writes the episodes that it has ended; call it after a step.
 
-        An episode that could not be written is kept, and written when its row goes on.
+        An episode that could not be written is kept. It is written at the next step of its row.
         """
         stepped = np.flatnonzero(episodes.last_step.stepped).tolist()
         over = [row for row in stepped if row in self._heads and self._heads[row]["truncated"]]
@@ -61,7 +61,7 @@ class EpisodeLog:
                 self._write(row)
 
     def close(self) -> None:
-        """Writes what is unfinished."""
+        """Writes the unfinished episodes."""
         for row in sorted(self._steps):
             self._write(row)
 
@@ -98,3 +98,32 @@ class EpisodeLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         del self._steps[row], self._heads[row]
+
+
+class LogsEpisodes:
+    """What every `RecordEpisodes` does around the view that it wraps.
+
+    It stands before the wrapper class of a library, whose `env` it uses, and leaves the signatures
+    of the methods to the environment inside.
+    """
+
+    env: Any
+    _log: EpisodeLog
+    _episodes: Episodes
+
+    def reset(self, *args: Any, **kwargs: Any) -> Any:
+        """Starts episodes. Those that are unfinished are written as they are."""
+        result = self.env.reset(*args, **kwargs)
+        self._log.begin(self._episodes)
+        return result
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Takes one step in every episode, and writes the episodes that end."""
+        result = self.env.step(*args, **kwargs)
+        self._log.add(self._episodes)
+        return result
+
+    def close(self, **kwargs: Any) -> None:
+        """Writes the unfinished episodes, and closes the environment."""
+        self._log.close()
+        self.env.close(**kwargs)

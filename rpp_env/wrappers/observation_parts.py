@@ -1,47 +1,63 @@
-"""Which columns of a flat observation are left when parts of it are chosen by name."""
+"""Which columns of a flat observation stay when its parts are selected by name."""
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from rpp_env.errors import did_you_mean
 from rpp_env.observations.encoder import OBSERVATION_BOUND, ObservationLayout
-from rpp_env.types import IntArray
+from rpp_env.types import FloatArray
 
-# An agent's own choice and the choices of all are one part, seen from two sides.
+# An agent's own choice and the choices of all agents are selected by one name.
 _OWN = {"choices": "choice"}
 
 
-def kept_columns(
-    layout: ObservationLayout, *, show: Collection[str] | None, hide: Collection[str]
-) -> IntArray:
-    """Columns of the parts that stay, in the order of the layout.
+class SelectedParts:
+    """The parts of an observation that stay: what every `SelectObservation` does.
 
     Args:
-        layout: Of the observation.
+        layout: The layout of the whole observation.
         show: Parts that stay; None for all.
-        hide: Parts that go.
+        hide: Parts that are left out.
 
     Raises:
-        ValueError: A part is not in the layout, both are given, or nothing stays.
+        ValueError: A part is not in the layout, both arguments are given, or nothing stays.
     """
-    if show is not None and hide:
-        raise ValueError(f"show={show!r}, hide={hide!r}: give one of them")
-    named = {}
-    for argument, parts in (("show", show), ("hide", hide)):
-        if isinstance(parts, str) or not isinstance(parts, Collection | None):
-            raise ValueError(f"{argument}={parts!r} must be a list of parts, as in ('step',)")
-        named[argument] = {_in_layout(layout, part, argument) for part in parts or ()}
-    stay = set(layout.names) - named["hide"] if show is None else named["show"]
-    if not stay:
-        raise ValueError(f"show={show!r}, hide={hide!r} leave no part of the observation")
-    columns = np.arange(layout.size)
-    return np.concatenate([columns[layout.slice(part)] for part in layout.names if part in stay])
+
+    def __init__(
+        self, layout: ObservationLayout, *, show: Collection[str] | None, hide: Collection[str]
+    ) -> None:
+        if show is not None and hide:
+            raise ValueError(f"show={show!r}, hide={hide!r}: give one of them")
+        named = {}
+        for argument, names in (("show", show), ("hide", hide)):
+            if isinstance(names, str) or not isinstance(names, Collection | None):
+                raise ValueError(f"{argument}={names!r} must be a list of parts, as in ('step',)")
+            named[argument] = {_in_layout(layout, name, argument) for name in names or ()}
+        stay = set(layout.names) - named["hide"] if show is None else named["show"]
+        if not stay:
+            raise ValueError(f"show={show!r}, hide={hide!r} leave no part of the observation")
+        columns = np.arange(layout.size)
+        self._columns = np.concatenate(
+            [columns[layout.slice(name)] for name in layout.names if name in stay]
+        )
+        self.space = observation_box(len(self._columns))
+
+    def select(self, observations: FloatArray) -> FloatArray:
+        """Returns the columns that stay, in the order of the layout. Shape: (..., columns)."""
+        return observations[..., self._columns]
 
 
-def box(num_columns: int) -> spaces.Box:
-    """The space of an observation of so many columns."""
+def check_whole(space: spaces.Space[Any], view_space: spaces.Space[Any]) -> None:
+    """Raises ValueError if another wrapper has changed the observations of the view."""
+    if space != view_space:
+        raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
+
+
+def observation_box(num_columns: int) -> spaces.Box:
+    """Returns the space of observations with this number of columns."""
     return spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (num_columns,), np.float32)
 
 

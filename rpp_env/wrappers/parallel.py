@@ -12,9 +12,10 @@ from pettingzoo.utils import BaseParallelWrapper
 from rpp_env.envs.parallel import RPPParallelEnv
 from rpp_env.errors import did_you_mean
 from rpp_env.types import PATTERNS, FloatArray
-from rpp_env.wrappers.episode_log import EpisodeLog
-from rpp_env.wrappers.observation_parts import box, kept_columns
-from rpp_env.wrappers.unwrapping import inner_env
+from rpp_env.wrappers.episode_log import EpisodeLog, LogsEpisodes
+from rpp_env.wrappers.improvement import improvement
+from rpp_env.wrappers.observation_parts import SelectedParts, check_whole, observation_box
+from rpp_env.wrappers.unwrapping import unwrapped_view
 
 MASKS_IN: Final = ("infos", "observations")
 INVALID_ACTIONS: Final = ("error", "wrap")
@@ -38,14 +39,13 @@ class ImprovementReward(BaseParallelWrapper[str, Any, Any]):  # type: ignore[mis
 
     def __init__(self, env: _Env) -> None:
         super().__init__(env)
-        self._inner = inner_env(env, RPPParallelEnv)
+        self._episodes = unwrapped_view(env, RPPParallelEnv).episodes
 
     def step(self, actions: Mapping[str, Any]) -> _StepResult:
         """Takes one step."""
-        before = float(self._inner.mdp.reward(self._inner.episodes.state)[0])
-        observations, rewards, terminations, truncations, infos = self.env.step(actions)
-        improved = {agent: reward - before for agent, reward in rewards.items()}
-        return observations, improved, terminations, truncations, infos
+        observations, rewards, *rest = self.env.step(actions)
+        improved = improvement(np.array([*rewards.values()])[:, None], self._episodes)[:, 0]
+        return (observations, dict(zip(rewards, improved.tolist(), strict=True)), *rest)
 
 
 class SelectObservation(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
@@ -67,40 +67,38 @@ class SelectObservation(BaseParallelWrapper[str, Any, Any]):  # type: ignore[mis
         self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
     ) -> None:
         super().__init__(env)
-        inner = inner_env(env, RPPParallelEnv)
-        if any(env.observation_space(each) != inner.observation_space(each) for each in PATTERNS):
-            raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
-        encoder = inner.mdp.encoder
-        self._columns = {
-            agent: kept_columns(encoder.layouts[agent], show=show, hide=hide) for agent in PATTERNS
+        view = unwrapped_view(env, RPPParallelEnv)
+        for agent in PATTERNS:
+            check_whole(env.observation_space(agent), view.observation_space(agent))
+        encoder = view.mdp.encoder
+        self._selected = {
+            agent: SelectedParts(encoder.layouts[agent], show=show, hide=hide) for agent in PATTERNS
         }
-        self._state_columns = kept_columns(encoder.state_layout, show=show, hide=hide)
-        self._spaces = {agent: box(len(columns)) for agent, columns in self._columns.items()}
-        self.state_space = box(len(self._state_columns))
+        self._selected_state = SelectedParts(encoder.state_layout, show=show, hide=hide)
+        self.state_space = self._selected_state.space
 
     def observation_space(self, agent: str) -> spaces.Box:
         """The agent's observation space; the same object each time."""
-        return self._spaces[agent]
+        return self._selected[agent].space
 
     def reset(
         self, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[_ByAgent, dict[str, dict[str, Any]]]:
         """Starts an episode."""
         observations, infos = self.env.reset(seed=seed, options=options)
-        return self._selected(observations), infos
+        return self._select(observations), infos
 
     def step(self, actions: Mapping[str, Any]) -> _StepResult:
         """Takes one step."""
         observations, *rest = self.env.step(actions)
-        return (self._selected(observations), *rest)
+        return (self._select(observations), *rest)
 
     def state(self) -> FloatArray:
-        """What is left of the state."""
-        state: FloatArray = self.env.state()[self._state_columns]
-        return state
+        """Returns the parts of the state that stay."""
+        return self._selected_state.select(self.env.state())
 
-    def _selected(self, observations: _ByAgent) -> _ByAgent:
-        return {agent: each[self._columns[agent]] for agent, each in observations.items()}
+    def _select(self, observations: _ByAgent) -> _ByAgent:
+        return {agent: self._selected[agent].select(each) for agent, each in observations.items()}
 
 
 class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
@@ -128,7 +126,7 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown. {did_you_mean(str(value), known)}")
         super().__init__(env)
-        inner_env(env, RPPParallelEnv)
+        unwrapped_view(env, RPPParallelEnv)
         self._in_observations = action_mask == "observations"
         self._wraps = invalid_actions == "wrap"
         self._sizes = {agent: int(env.action_space(agent).n) for agent in PATTERNS}
@@ -164,9 +162,9 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
 
     def _padded_space(self, most: int) -> spaces.Space[Any]:
         if not self._in_observations:
-            return box(self._length)
+            return observation_box(self._length)
         mask = spaces.Box(0, 1, (most,), np.int8)
-        return spaces.Dict({"observation": box(self._length), "action_mask": mask})
+        return spaces.Dict({"observation": observation_box(self._length), "action_mask": mask})
 
     def _padded(self, observations: _ByAgent) -> _ByAgent:
         padded = {
@@ -203,7 +201,7 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
         return action % size
 
 
-class RecordEpisodes(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
+class RecordEpisodes(LogsEpisodes, BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
     """Writes each episode as a line of JSON; see `EpisodeLog` for what is in it.
 
     Args:
@@ -214,24 +212,5 @@ class RecordEpisodes(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
 
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
         super().__init__(env)
-        self._inner = inner_env(env, RPPParallelEnv)
+        self._episodes = unwrapped_view(env, RPPParallelEnv).episodes
         self._log = EpisodeLog(path, texts=texts)
-
-    def reset(
-        self, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[_ByAgent, dict[str, dict[str, Any]]]:
-        """Starts an episode."""
-        result = self.env.reset(seed=seed, options=options)
-        self._log.begin(self._inner.episodes)
-        return result  # type: ignore[no-any-return]
-
-    def step(self, actions: Mapping[str, Any]) -> _StepResult:
-        """Takes one step."""
-        result: _StepResult = self.env.step(actions)
-        self._log.add(self._inner.episodes)
-        return result
-
-    def close(self) -> None:
-        """Writes an unfinished episode, and closes."""
-        self._log.close()
-        super().close()

@@ -11,9 +11,10 @@ from gymnasium.utils import RecordConstructorArgs
 
 from rpp_env.envs.single import RPPEnv
 from rpp_env.types import BoolArray, FloatArray, IntArray
-from rpp_env.wrappers.episode_log import EpisodeLog
-from rpp_env.wrappers.observation_parts import box, kept_columns
-from rpp_env.wrappers.unwrapping import inner_env
+from rpp_env.wrappers.episode_log import EpisodeLog, LogsEpisodes
+from rpp_env.wrappers.improvement import improvement
+from rpp_env.wrappers.observation_parts import SelectedParts, check_whole
+from rpp_env.wrappers.unwrapping import unwrapped_view
 
 _Env = gymnasium.Env[Any, Any]
 _StepResult = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
@@ -32,13 +33,12 @@ class ImprovementReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructor
     def __init__(self, env: _Env) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._inner = inner_env(env, RPPEnv)
+        self._episodes = unwrapped_view(env, RPPEnv).episodes
 
     def step(self, action: Any) -> _StepResult:
         """Takes one step."""
-        before = self._inner.mdp.reward(self._inner.episodes.state)[0]
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, float(reward) - float(before), terminated, truncated, info
+        observation, reward, *rest = self.env.step(action)
+        return (observation, float(improvement(float(reward), self._episodes)[0]), *rest)
 
 
 class SelectObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
@@ -60,15 +60,14 @@ class SelectObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConst
     ) -> None:
         RecordConstructorArgs.__init__(self, show=show, hide=hide)
         super().__init__(env)
-        inner = inner_env(env, RPPEnv)
-        if env.observation_space != inner.observation_space:
-            raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
-        self._columns = kept_columns(inner.mdp.encoder.state_layout, show=show, hide=hide)
-        self.observation_space = box(len(self._columns))
+        view = unwrapped_view(env, RPPEnv)
+        check_whole(env.observation_space, view.observation_space)
+        self._selected = SelectedParts(view.mdp.encoder.state_layout, show=show, hide=hide)
+        self.observation_space = self._selected.space
 
     def observation(self, observation: FloatArray) -> FloatArray:
-        """The columns that stay."""
-        return observation[self._columns]
+        """Returns the columns that stay."""
+        return self._selected.select(observation)
 
 
 class FlattenAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
@@ -81,7 +80,7 @@ class FlattenAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArg
     def __init__(self, env: _Env) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._sizes = inner_env(env, RPPEnv).mdp.catalog.num_choices
+        self._sizes = unwrapped_view(env, RPPEnv).mdp.catalog.num_choices
         self.action_space = spaces.Discrete(int(np.prod(self._sizes)))
 
     def action(self, action: Any) -> IntArray:
@@ -95,7 +94,7 @@ class FlattenAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArg
         return np.ones(int(np.prod(self._sizes)), dtype=np.bool_)
 
 
-class RecordEpisodes(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+class RecordEpisodes(LogsEpisodes, gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Writes each episode as a line of JSON; see `EpisodeLog` for what is in it.
 
     Args:
@@ -107,25 +106,8 @@ class RecordEpisodes(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
         RecordConstructorArgs.__init__(self, path=str(path), texts=texts)
         super().__init__(env)
-        self._inner = inner_env(env, RPPEnv)
+        self._episodes = unwrapped_view(env, RPPEnv).episodes
         self._log = EpisodeLog(path, texts=texts)
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode."""
-        result = self.env.reset(**kwargs)
-        self._log.begin(self._inner.episodes)
-        return result
-
-    def step(self, action: Any) -> _StepResult:
-        """Takes one step."""
-        result = self.env.step(action)
-        self._log.add(self._inner.episodes)
-        return result
-
-    def close(self) -> None:
-        """Writes an unfinished episode, and closes."""
-        self._log.close()
-        super().close()
 
 
 def unflattened(actions: Any, sizes: tuple[int, ...]) -> IntArray:

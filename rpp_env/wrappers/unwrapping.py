@@ -1,4 +1,4 @@
-"""The view that is inside of wrappers, one's own or another library's."""
+"""Finds the view inside wrappers, whichever library they come from."""
 
 from typing import Any, TypeVar
 
@@ -7,16 +7,16 @@ from rpp_env.errors import RppError
 View = TypeVar("View")
 
 
-def inner_env(env: Any, view: type[View]) -> View:
-    """What `env` wraps, at the bottom.
+def unwrapped_view(env: Any, view: type[View]) -> View:
+    """Returns the innermost environment of `env`.
 
     Raises:
-        RppError: It is no `view`.
+        RppError: It is not a `view`.
     """
-    inner = getattr(env, "unwrapped", env)
-    if not isinstance(inner, view):
+    unwrapped = getattr(env, "unwrapped", env)
+    if not isinstance(unwrapped, view):
         raise RppError(
             f"env={env!r:.80} must be an {view.__name__}, wrapped or not; see rpp_env.wrappers for "
             "the wrappers of other views"
         )
-    return inner
+    return unwrapped

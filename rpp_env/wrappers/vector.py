@@ -11,10 +11,11 @@ from gymnasium.vector.utils import batch_space
 
 from rpp_env.envs.vector import RPPVectorEnv
 from rpp_env.types import BoolArray, FloatArray, IntArray
-from rpp_env.wrappers.episode_log import EpisodeLog
-from rpp_env.wrappers.observation_parts import box, kept_columns
+from rpp_env.wrappers.episode_log import EpisodeLog, LogsEpisodes
+from rpp_env.wrappers.improvement import improvement
+from rpp_env.wrappers.observation_parts import SelectedParts, check_whole
 from rpp_env.wrappers.single import unflattened
-from rpp_env.wrappers.unwrapping import inner_env
+from rpp_env.wrappers.unwrapping import unwrapped_view
 
 _Env = VectorEnv[Any, Any, Any]
 _StepResult = tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]
@@ -32,15 +33,12 @@ class ImprovementReward(VectorWrapper):
 
     def __init__(self, env: _Env) -> None:
         super().__init__(env)
-        self._inner = inner_env(env, RPPVectorEnv)
+        self._episodes = unwrapped_view(env, RPPVectorEnv).episodes
 
     def step(self, actions: Any) -> _StepResult:
         """Takes one step in every episode."""
-        episodes = self._inner.episodes
-        before = self._inner.mdp.reward(episodes.state)
-        observations, rewards, terminations, truncations, infos = self.env.step(actions)
-        improved = np.where(episodes.last_step.stepped, rewards - before, 0.0)
-        return observations, improved, terminations, truncations, infos
+        observations, rewards, *rest = self.env.step(actions)
+        return (observations, improvement(rewards, self._episodes), *rest)
 
 
 class SelectObservation(VectorWrapper):
@@ -59,27 +57,26 @@ class SelectObservation(VectorWrapper):
         self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
     ) -> None:
         super().__init__(env)
-        inner = inner_env(env, RPPVectorEnv)
-        if env.single_observation_space != inner.single_observation_space:
-            raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
-        self._columns = kept_columns(inner.mdp.encoder.state_layout, show=show, hide=hide)
-        self.single_observation_space = box(len(self._columns))
+        view = unwrapped_view(env, RPPVectorEnv)
+        check_whole(env.single_observation_space, view.single_observation_space)
+        self._selected = SelectedParts(view.mdp.encoder.state_layout, show=show, hide=hide)
+        self.single_observation_space = self._selected.space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
     def reset(self, **kwargs: Any) -> tuple[FloatArray, dict[str, Any]]:
         """Starts episodes."""
         observations, infos = self.env.reset(**kwargs)
-        return observations[:, self._columns], infos
+        return self._selected.select(observations), infos
 
     def step(self, actions: Any) -> _StepResult:
         """Takes one step in every episode."""
-        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        observations, *rest, infos = self.env.step(actions)
         if "final_obs" in infos:
             final = np.full(self.num_envs, None, dtype=object)
             for row in np.flatnonzero(infos["_final_obs"]):
-                final[row] = infos["final_obs"][row][self._columns]
+                final[row] = self._selected.select(infos["final_obs"][row])
             infos = {**infos, "final_obs": final}
-        return observations[:, self._columns], rewards, terminations, truncations, infos
+        return (self._selected.select(observations), *rest, infos)
 
 
 class FlattenAction(VectorActionWrapper):
@@ -91,7 +88,7 @@ class FlattenAction(VectorActionWrapper):
 
     def __init__(self, env: _Env) -> None:
         super().__init__(env)
-        self._sizes = inner_env(env, RPPVectorEnv).mdp.catalog.num_choices
+        self._sizes = unwrapped_view(env, RPPVectorEnv).mdp.catalog.num_choices
         self._size = int(np.prod(self._sizes))
         self.single_action_space = spaces.Discrete(self._size)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -108,7 +105,7 @@ class FlattenAction(VectorActionWrapper):
         return unflattened(numbers, self._sizes)
 
 
-class RecordEpisodes(VectorWrapper):
+class RecordEpisodes(LogsEpisodes, VectorWrapper):
     """Writes each episode as a line of JSON; see `EpisodeLog` for what is in it.
 
     Args:
@@ -119,22 +116,5 @@ class RecordEpisodes(VectorWrapper):
 
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
         super().__init__(env)
-        self._inner = inner_env(env, RPPVectorEnv)
+        self._episodes = unwrapped_view(env, RPPVectorEnv).episodes
         self._log = EpisodeLog(path, texts=texts)
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Starts episodes."""
-        result = self.env.reset(**kwargs)
-        self._log.begin(self._inner.episodes)
-        return result
-
-    def step(self, actions: Any) -> _StepResult:
-        """Takes one step in every episode."""
-        result: _StepResult = self.env.step(actions)
-        self._log.add(self._inner.episodes)
-        return result
-
-    def close(self, **kwargs: Any) -> None:
-        """Writes unfinished episodes, and closes."""
-        self._log.close()
-        super().close(**kwargs)

@@ -1,7 +1,10 @@
 """The command ``rpp``: fetch, train, evaluate, show, benchmark, record, catalog, cache."""
 
+import contextlib
+import itertools
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from rpp_agents.cli.catalog_command import Catalog
 from rpp_agents.cli.record_command import Record
 from rpp_agents.training.train_config import TrainConfig
 from rpp_env.errors import LLMUnavailableError, RppError
+from rpp_env.paths import expand_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,7 @@ class Train:
                 )
             folder, config = self.resume, config_from_json(read_config(self.resume))
         else:
-            folder = self.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+            folder = self.out or make_run_folder(Path("runs"))
             config = with_absolute_paths(self.config)
         try:
             train(config, folder, resume=self.resume is not None)
@@ -117,8 +121,8 @@ class Evaluate:
         from rpp_agents.cli.tables import save_picture, scoreboard_table
         from rpp_agents.evaluation.scoreboard import evaluate_run
 
-        if self.svg is not None and not self.svg.parent.is_dir():
-            raise ValueError(f"svg={self.svg}: there is no folder {self.svg.parent}")
+        if self.svg is not None:
+            self.svg.parent.mkdir(parents=True, exist_ok=True)
         scoreboard = evaluate_run(
             self.run,
             split=self.split,
@@ -162,6 +166,28 @@ class Show:
             console.print(episode(mdp, agent, int(ids[self.user])))
 
 
+def make_run_folder(parent: Path) -> Path:
+    """Makes a new folder named by date and time; of two commands in one second one gets ``-2``."""
+    name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("itertools.count has no end")
+
+
+def expand_home(argument: str) -> str:
+    """Returns an argument with the `~` expanded that shells leave: ``--out=~/x``, ``vllm:~/x``."""
+    found = re.fullmatch(
+        r"(--[\w-]+=)?((?:transformers|vllm):)?(~(?:[\w.-]*)(?:/.*)?)", argument, re.S
+    )
+    if found is None:
+        return argument
+    option, backend, path = found.groups(default="")
+    return f"{option}{backend}{expand_path(path)}"
+
+
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """The same configuration, so that it means the same from any working directory."""
 
@@ -201,12 +227,14 @@ COMMANDS: dict[str, Callable[..., Callable[[Console], None]]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status (0, 1 for an error, 130 when interrupted)."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    # Without markup: a folder or a title may have [brackets] or :colons:.
+    console = Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
     # Whoever ends a job (a scheduler, say) wants it to keep what it has, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        given = sys.argv[1:] if arguments is None else arguments
         command: Any = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="rpp", description=__doc__, args=arguments
+            COMMANDS, prog="rpp", description=__doc__, args=[expand_home(each) for each in given]
         )
         command(console)
     except KeyboardInterrupt:

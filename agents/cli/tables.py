@@ -61,7 +61,7 @@ def usage_table(usage: Mapping[str, float]) -> RenderableType:
 
 def save_picture(renderable: RenderableType, path: Path) -> None:
     """Writes what a terminal would show as an SVG."""
-    console = Console(width=140, record=True, file=io.StringIO())
+    console = Console(width=140, record=True, file=io.StringIO(), markup=False, emoji=False)
     console.print(renderable)
     # Rich refers to a font on the network; a picture should need nothing but itself.
     picture = re.sub(

@@ -52,7 +52,7 @@ Study = Literal["leaderboard", "ablation"]
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Trains agents from several seeds on a recording, and writes the table and its pictures."""
+    """Trains agents from several seeds on a recording; writes a table and pictures."""
 
     recording: str = DEFAULT_RECORDING
     """Name of a recording of rpp-env, or a file that `rpp record` wrote."""
@@ -151,7 +151,7 @@ def run_benchmark(config: Benchmark, make_mdp: MakeMDP) -> Leaderboard:
     cells = list(_cells(config, bounds))
     folder = config.folder / "cells"
     folder.mkdir(parents=True, exist_ok=True)
-    with runs.exclusively(folder):
+    with runs.lock_folder(folder):
         remove_partial_files(folder)
         todo = []
         for cell in cells:

@@ -108,7 +108,7 @@ class Verify:
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """Looks after the store that keeps the LLM's answers between runs."""
+    """Shows, prunes or verifies the store that keeps the LLM's answers between runs."""
 
     command: Annotated[
         Annotated[Stats, tyro.conf.subcommand("stats")]

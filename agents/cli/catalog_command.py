@@ -151,7 +151,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """For those who write catalogs."""
+    """Checks a prompt catalog that you write."""
 
     # A union of one is none to tyro: the second member makes `check` a word of the command.
     command: Annotated[

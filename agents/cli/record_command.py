@@ -27,7 +27,7 @@ from rpp_env.recordings.recorder import check_out
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Ranks every combination of sentences for every instance, and writes a recording.
+    """Ranks every combination of sentences for every instance; writes a recording.
 
     Goes on after an interruption when it is called again; several may run at once on one file.
     """

@@ -59,7 +59,7 @@ def usage_table(usage: Mapping[str, float]) -> RenderableType:
     return table
 
 
-def save_picture(renderable: RenderableType, path: Path) -> None:
+def save_svg(renderable: RenderableType, path: Path) -> None:
     """Writes what a terminal would show as an SVG."""
     console = Console(width=140, record=True, file=io.StringIO(), markup=False, emoji=False)
     console.print(renderable)
@@ -78,7 +78,7 @@ def _interval(interval: Interval, *, sign: str = "") -> str:
     return f"{numbers[0]} \\[{numbers[1]}, {numbers[2]}]"
 
 
-def episode(mdp: PromptMDP, agent: Agent, instance_id: int) -> RenderableType:
+def episode_panels(mdp: PromptMDP, agent: Agent, instance_id: int) -> RenderableType:
     """One user's episode: the sentences of each step, the ranking, the target marked, the reward.
 
     Args:

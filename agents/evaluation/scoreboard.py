@@ -93,7 +93,7 @@ def evaluate_run(
         ValueError: An argument is out of its range.
     """
     check_seed(seed)
-    with opened(folder, live=live, mdp=mdp) as (mdp, agent, fixed):
+    with open_run(folder, live=live, mdp=mdp) as (mdp, agent, fixed):
         if isinstance(mdp.recommender, RecordedRecommender):
             users, oracle = 0 if users is None else users, True
         if oracle and mdp.catalog.history_mode == "add":
@@ -114,7 +114,7 @@ def evaluate_run(
 
 
 @contextlib.contextmanager
-def opened(
+def open_run(
     folder: Path, *, live: bool = False, mdp: PromptMDP | None = None
 ) -> Iterator[tuple[PromptMDP, Agent, Agent | None]]:
     """Opens a finished run: its environment, its agent, and its best fixed prompt if it sought one.
@@ -139,7 +139,7 @@ def opened(
         if config.live:
             raise ValueError(f"live={live}: {folder} was trained with a live LLM already")
         mdp = live_mdp(config.recording, horizon=config.horizon)
-    with runs.exclusively(folder):
+    with runs.lock_folder(folder):
         load_answers(mdp, folder)
         try:
             yield mdp, agent, fixed

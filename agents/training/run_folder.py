@@ -34,7 +34,7 @@ _PROGRESS = "progress.json"
 
 
 @contextlib.contextmanager
-def exclusively(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Keeps other processes off a run folder, which must exist.
 
     Raises:

@@ -62,7 +62,7 @@ def train(
     # More threads make small networks slower, and the LLM has workers of its own.
     torch.set_num_threads(1)
     try:
-        with runs.exclusively(folder):
+        with runs.lock_folder(folder):
             if not resume:
                 runs.start_run(folder, config_to_json(config), made_of=run_fingerprint(mdp))
             load_answers(mdp, folder)

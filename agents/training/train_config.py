@@ -2,19 +2,11 @@
 
 import math
 from dataclasses import MISSING, dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
 from rpp_agents.algorithms.a2c import A2CConfig
-from rpp_agents.algorithms.affinity import AffinityConfig
-from rpp_agents.algorithms.enumerate_agent import EnumerateConfig
-from rpp_agents.algorithms.fixed import FixedConfig
-from rpp_agents.algorithms.ippo import IPPOConfig
-from rpp_agents.algorithms.linucb import LinUCBConfig
-from rpp_agents.algorithms.mappo import MAPPOConfig
-from rpp_agents.algorithms.qmix import QMIXConfig
-from rpp_agents.algorithms.random_agent import RandomConfig
 from rpp_agents.registry import AGENTS, agent_name
 from rpp_agents.training import run_folder as runs
 from rpp_env import PromptMDP, make_mdp
@@ -26,18 +18,13 @@ from rpp_env.option_checks import check_between, check_count, check_seed, first_
 from rpp_env.recommenders import RankingConfig
 from rpp_env.recordings import DEFAULT_RECORDING, recorded_mdp
 
-# The annotations name the agents on the command line: rpp train agent:a2c --agent.ent-coef 0.02
-AgentConfig = (
-    Annotated[A2CConfig, tyro.conf.subcommand("a2c")]
-    | Annotated[AffinityConfig, tyro.conf.subcommand("affinity")]
-    | Annotated[EnumerateConfig, tyro.conf.subcommand("enumerate")]
-    | Annotated[FixedConfig, tyro.conf.subcommand("fixed")]
-    | Annotated[IPPOConfig, tyro.conf.subcommand("ippo")]
-    | Annotated[LinUCBConfig, tyro.conf.subcommand("linucb")]
-    | Annotated[MAPPOConfig, tyro.conf.subcommand("mappo")]
-    | Annotated[QMIXConfig, tyro.conf.subcommand("qmix")]
-    | Annotated[RandomConfig, tyro.conf.subcommand("random")]
-)
+if TYPE_CHECKING:
+    AgentConfig = Any
+else:
+    # Every agent of the registry is a subcommand: rpp train agent:a2c --agent.ent-coef 0.02
+    AgentConfig = Union[  # noqa: UP007 - the members are known at run time only
+        tuple(Annotated[config, tyro.conf.subcommand(name)] for name, (_, config) in AGENTS.items())
+    ]
 
 _LIVE = (
     *("data", "catalog", "llm", "engine", "ranking", "refine", "cache"),

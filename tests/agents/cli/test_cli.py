@@ -1,6 +1,78 @@
+import inspect
+import re
+import subprocess
+import sys
+
 import pytest
 
 from rpp_agents.cli import main as cli
+from rpp_agents.registry import AGENTS
+from rpp_env.store import AnswerStore
+
+# Modules that take seconds to import, and that a command needs only where it learns or ranks.
+SLOW = {"torch", "tensorboard", "transformers", "matplotlib", "safetensors"}
+MODULES_AFTER = """
+import sys
+from rpp_agents.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+sys.stderr.write(" ".join({name.split(".")[0] for name in sys.modules}))
+"""
+
+
+def modules_after(*arguments):
+    """The names of the packages that a process has imported when it has run ``rpp``."""
+    done = subprocess.run(
+        [sys.executable, "-c", MODULES_AFTER, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["cache", "--help"], ["cache", "stats"], ["fetch"]], ids=" ".join
+)
+def test_a_command_that_does_not_learn_imports_nothing_slow(arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("RPP_ENV_CACHE", str(tmp_path))
+    if arguments == ["cache", "stats"]:
+        with AnswerStore() as store:
+            store.put_many({bytes(32): b"answer"}, source="a test")
+    loaded = modules_after(*arguments)
+    assert "tyro" in loaded
+    assert not loaded & SLOW
+
+
+def test_the_list_of_commands_needs_neither_the_environment_nor_numpy():
+    assert not modules_after("--help") & {"rpp_env", "numpy", "gymnasium"}
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_list_of_commands_says_what_a_command_says_of_itself(name):
+    command = cli.COMMANDS[name]
+    first_line = inspect.getdoc(command.load()).splitlines()[0]
+    assert first_line == command.summary
+
+
+def test_every_agent_of_the_registry_can_be_trained_by_the_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    listed = set(re.findall(r"agent:([a-z0-9]+)", capsys.readouterr().out))
+    assert listed == set(AGENTS)
+
+
+def test_public_names_of_the_package_are_imported_when_they_are_used():
+    import rpp_agents
+
+    assert set(rpp_agents.__all__) <= set(dir(rpp_agents))
+    for name in rpp_agents.__all__:
+        assert getattr(rpp_agents, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'make_agnet'"):
+        rpp_agents.make_agnet  # noqa: B018 - the access is what is tested
 
 
 def test_each_command_has_help(capsys):

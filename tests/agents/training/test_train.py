@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from rpp_agents.algorithms.a2c import A2CConfig
 from rpp_agents.algorithms.fixed import FixedConfig
 from rpp_agents.algorithms.random_agent import RandomConfig
-from rpp_agents.cli.tables import save_picture, scoreboard_table
+from rpp_agents.cli.tables import save_svg, scoreboard_table
 from rpp_agents.evaluation.scoreboard import evaluate_run, evaluation_instances
 from rpp_agents.training import run_folder as runs
 from rpp_agents.training.train import train, training_order
@@ -289,7 +289,7 @@ def test_a_run_is_not_used_with_other_data(finished):
 
 def test_two_processes_do_not_work_on_one_run(finished):
     with (
-        runs.exclusively(finished),
+        runs.lock_folder(finished),
         pytest.raises(RunError, match="another process"),
     ):
         evaluate_run(finished, users=4, mdp=remembering_toy())
@@ -381,7 +381,7 @@ def test_a_bad_argument_of_the_evaluation_is_named(finished, option, message):
 
 def test_the_table_as_a_picture_needs_nothing_but_itself(finished, tmp_path):
     board = evaluate_run(finished, mdp=remembering_toy())
-    save_picture(scoreboard_table(board), tmp_path / "table.svg")
+    save_svg(scoreboard_table(board), tmp_path / "table.svg")
     picture = (tmp_path / "table.svg").read_text("utf-8")
     assert all(row.name.split(",")[0].replace(" ", "&#160;") in picture for row in board.rows)
     assert "url(http" not in picture

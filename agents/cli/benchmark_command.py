@@ -31,6 +31,7 @@ from rpp_agents.benchmark.leaderboard import (
     leaderboard_rows,
 )
 from rpp_agents.benchmark.leaderboard_report import to_markdown
+from rpp_agents.cli.tables import leaderboard_table
 from rpp_agents.evaluation.exact_bounds import Bounds, find_bounds
 from rpp_agents.registry import AGENTS
 from rpp_agents.training import run_folder as runs
@@ -127,6 +128,7 @@ class Benchmark:
         except KeyboardInterrupt:
             console.print("\nInterrupted; the same command goes on from the finished cells.")
             raise
+        console.print(leaderboard_table(board))
         for path in write_results(board, self.folder):
             console.print(str(path), soft_wrap=True)
 

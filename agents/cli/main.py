@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass
+from dataclasses import make_dataclass
 from importlib import import_module
 from typing import Any, Final
 
@@ -17,63 +17,25 @@ from rich.console import Console
 _DESCRIPTION: Final = "rpp-env: agents that write one prompt per user of an LLM recommender."
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """Where a subcommand is, and what it does."""
-
-    module: str  # in rpp_agents.cli
-    class_name: str  # a dataclass of its options, which is called with a `Console`
-    summary: str  # the first line of the class's docstring
-
-    def load(self) -> Callable[..., Callable[[Console], None]]:
-        """Imports the class."""
-        found: Any = getattr(import_module(f"rpp_agents.cli.{self.module}"), self.class_name)
-        return found  # type: ignore[no-any-return]
-
-
+# The first line of the docstring of each subcommand's class. `rpp train` is the class `Train` of
+# the module `train_command`: a dataclass of options, which is called with a `Console`.
 COMMANDS: Final = {
-    "fetch": Command(
-        module="fetch_command",
-        class_name="Fetch",
-        summary="Lists the models and data sets that rpp-env knows, or downloads them into the "
-        "cache.",
-    ),
-    "train": Command(
-        module="train_command",
-        class_name="Train",
-        summary="Trains an agent and searches for the best fixed prompt; writes a run folder.",
-    ),
-    "evaluate": Command(
-        module="evaluate_command",
-        class_name="Evaluate",
-        summary="Prints the table of scores of a run, by default on users it was not trained on.",
-    ),
-    "show": Command(
-        module="show_command",
-        class_name="Show",
-        summary="Shows one user's episode: sentences, rankings with the target marked, rewards.",
-    ),
-    "benchmark": Command(
-        module="benchmark_command",
-        class_name="Benchmark",
-        summary="Trains agents from several seeds on a recording; writes a table and pictures.",
-    ),
-    "record": Command(
-        module="record_command",
-        class_name="Record",
-        summary="Ranks every combination of sentences for every instance; writes a recording.",
-    ),
-    "catalog": Command(
-        module="catalog_command",
-        class_name="Catalog",
-        summary="Checks a prompt catalog that you write.",
-    ),
-    "cache": Command(
-        module="cache_command",
-        class_name="Cache",
-        summary="Shows, prunes or verifies the store that keeps the LLM's answers between runs.",
-    ),
+    "fetch": "Lists the models and data sets that rpp-env knows, or downloads them into the cache.",
+    "train": "Trains an agent and searches for the best fixed prompt; writes a run folder.",
+    "evaluate": "Prints the table of scores of a run, by default on users it was not trained on.",
+    "show": "Shows one user's episode: sentences, rankings with the target marked, rewards.",
+    "benchmark": "Trains agents from several seeds on a recording; writes a table and pictures.",
+    "record": "Ranks every combination of sentences for every instance; writes a recording.",
+    "catalog": "Checks a prompt catalog that you write.",
+    "cache": "Shows, prunes or verifies the store that keeps the LLM's answers between runs.",
 }
+
+
+def load_command(name: str) -> type[Any]:
+    """Imports the class of a subcommand, a key of `COMMANDS`."""
+    module = import_module(f"rpp_agents.cli.{name}_command")
+    found: type[Any] = getattr(module, name.capitalize())
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,23 +62,24 @@ def _parse(arguments: list[str]) -> Callable[[Console], None]:
     """The command with its options; exits after help and after a mistake, as tyro does."""
     if arguments and arguments[0] in COMMANDS:
         name, *options = arguments
-        found: Any = tyro.cli(COMMANDS[name].load(), prog=f"rpp {name}", args=options)
-        return found  # type: ignore[no-any-return]
+        command: Callable[[Console], None] = tyro.cli(
+            load_command(name), prog=f"rpp {name}", args=options
+        )
+        return command
     # tyro's own options, such as --tyro-print-completion, need the options of all commands.
     everything = any(argument.startswith("--tyro-") for argument in arguments)
     classes: dict[str, Callable[..., Any]] = {
-        name: command.load() if everything else _stand_in(command)
-        for name, command in COMMANDS.items()
+        name: load_command(name) if everything else _without_options(name) for name in COMMANDS
     }
-    parsed: Any = tyro.extras.subcommand_cli_from_dict(
+    command = tyro.extras.subcommand_cli_from_dict(
         classes, prog="rpp", description=_DESCRIPTION, args=arguments
     )
-    return parsed  # type: ignore[no-any-return]
+    return command
 
 
-def _stand_in(command: Command) -> type[Any]:
-    """A class with a command's summary and no options, for the list of commands."""
-    return make_dataclass(command.class_name, [], namespace={"__doc__": command.summary})
+def _without_options(name: str) -> type[Any]:
+    """A class with the summary of a subcommand and no options, for the list of commands."""
+    return make_dataclass(name.capitalize(), [], namespace={"__doc__": COMMANDS[name]})
 
 
 if __name__ == "__main__":

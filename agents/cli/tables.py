@@ -2,49 +2,127 @@
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from rpp_agents.base import Agent
+from rpp_agents.benchmark.leaderboard import Leaderboard
 from rpp_agents.evaluation.scoreboard import Scoreboard
 from rpp_agents.evaluation.statistics import Interval
 from rpp_env import PromptMDP
 from rpp_env.files import atomic_write
 from rpp_env.types import PATTERNS, PromptState
 
+WIDTH: Final = 80  # columns that every table fits in
+
 
 def scoreboard_table(scoreboard: Scoreboard) -> RenderableType:
-    """The table of `rpp evaluate`."""
-    table = Table(
-        title=f"NDCG on {scoreboard.num_users} {scoreboard.split} users, seed {scoreboard.seed}",
-        caption=(
-            "\\[95 % bootstrap interval over users]; gain: NDCG@10 over the best fixed prompt, "
-            "paired by user.\nrecognised: candidates that the LLM really ranked. LLM calls: "
-            "prompts sent for a row, those\nanswered before not again; "
-            f"{scoreboard.training_llm_calls} were sent in training."
-        ),
-        caption_justify="left",
+    """The table of `rpp evaluate`: two lines per row, 80 columns."""
+    table = _score_table(
+        f"NDCG on {scoreboard.num_users} {scoreboard.split} users, seed {scoreboard.seed}",
+        ("@1", "@5", "@10\n95 % interval", "gain\n95 % interval", "LLM calls\nrecognised"),
     )
-    for header in ("", "", "@1", "@5", "@10", "gain", "recognised", "LLM calls"):
-        table.add_column(header, justify="left" if not header else "right", no_wrap=True)
     for row in scoreboard.rows:
+        method, _, detail = row.name.partition(", ")
         table.add_row(
-            row.name,
-            row.note,
+            _two_lines(method, detail or row.note),
             f"{row.ndcg[1].mean:.3f}",
             f"{row.ndcg[5].mean:.3f}",
             _interval(row.ndcg[10]),
-            "" if row.gain is None else _interval(row.gain, sign="+"),
-            "" if row.recognised is None else f"{row.recognised:.0%}",
-            "" if row.llm_calls is None else str(row.llm_calls),
+            _interval(row.gain, sign="+"),
+            ""
+            if row.llm_calls is None or row.recognised is None
+            else _two_lines(f"{row.llm_calls:,}", f"{row.recognised:.0%}"),
         )
+    tries = next((row.note for row in scoreboard.rows if row.note.endswith(" tries")), None)
+    return _with_caption(
+        table,
+        "Oracles know the target.",
+        f"The critic chooses one {tries}." if tries else "",
+        "Intervals: bootstrap over users.",
+        "Gain: of NDCG@10 over the best fixed prompt, paired by user.",
+        "LLM calls: prompts sent for this row; a prompt answered before is not sent again.",
+        f"Training sent {scoreboard.training_llm_calls:,}.",
+        "Recognised: candidates that the LLM itself ranked.",
+    )
+
+
+def leaderboard_table(board: Leaderboard) -> RenderableType:
+    """The table of `rpp benchmark`: two lines per row, 80 columns; the page has more columns."""
+    ablation = board.study == "ablation"
+    names = ("mean", "change", "gain") if ablation else ("IQM", "mean", "gain", "P(better)")
+    table = _score_table(
+        f"NDCG@10 on {board.num_users} test users, {len(board.seeds)} seeds",
+        [f"{name}\n95 % interval" for name in names],
+    )
+    for line in board.lines:
+        cells = {
+            "IQM": _interval(line.iqm),
+            "mean": _interval(line.mean),
+            "gain": _interval(line.gain, sign="+"),
+        }
+        table.add_row(
+            _two_lines(*line.name.partition(", ")[::2]), *(cells.get(name, "") for name in names)
+        )
+    for row in board.rows:
+        change = row.change_last if row.critic is None else row.change_critic
+        cells = {
+            "IQM": _interval(row.iqm),
+            "mean": _interval(row.score),
+            "change": _interval(change, sign="+"),
+            "gain": _interval(row.gain, sign="+"),
+            "P(better)": _interval(row.improvement),
+        }
+        table.add_row(
+            _two_lines(row.name, f"{row.rule} rule", style="bold"),
+            *(cells[name] for name in names),
+        )
+    return _with_caption(
+        table,
+        "The oracle knows the target. Chance is exact. Random prompt: the mean of all prompts.",
+        "Change: of the mean from the first variant, paired by user."
+        if ablation
+        else "IQM: interquartile mean.",
+        "Gain: of the mean over the best fixed prompt, paired by user.",
+        "" if ablation else "P(better): probability that a run beats that prompt on a user.",
+        "Intervals: bootstrap over seeds and users.",
+    )
+
+
+def _with_caption(table: Table, *sentences: str) -> RenderableType:
+    return Group(table, "", Text(" ".join(filter(None, sentences)), style="italic"))
+
+
+def _score_table(title: str, columns: Sequence[str]) -> Table:
+    """An empty table whose first column names the method, and whose others are numbers."""
+    table = Table(
+        title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0), leading=1
+    )
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def _two_lines(first: str, second: str, *, style: str = "") -> Text:
+    """A cell of two lines, the second one dim."""
+    return Text.assemble((first, style), "\n", (second, "dim"))
+
+
+def _interval(interval: Interval | None, *, sign: str = "") -> Text:
+    """A cell with the mean, and the interval below it unless it is exact."""
+    if interval is None:
+        return Text("")
+    mean, low, high = (f"{v:{sign}.3f}" for v in (interval.mean, interval.low, interval.high))
+    return _two_lines(mean, "" if interval.low == interval.high else f"[{low}, {high}]")
 
 
 def usage_table(usage: Mapping[str, float]) -> RenderableType:
@@ -61,7 +139,7 @@ def usage_table(usage: Mapping[str, float]) -> RenderableType:
 
 def save_svg(renderable: RenderableType, path: Path) -> None:
     """Writes what a terminal would show as an SVG."""
-    console = Console(width=140, record=True, file=io.StringIO(), markup=False, emoji=False)
+    console = Console(width=WIDTH, record=True, file=io.StringIO(), markup=False, emoji=False)
     console.print(renderable)
     # Rich refers to a font on the network; a picture should need nothing but itself.
     picture = re.sub(
@@ -69,13 +147,6 @@ def save_svg(renderable: RenderableType, path: Path) -> None:
     )
     with atomic_write(path) as file:
         file.write(picture.encode())
-
-
-def _interval(interval: Interval, *, sign: str = "") -> str:
-    numbers = [f"{value:{sign}.3f}" for value in (interval.mean, interval.low, interval.high)]
-    if interval.low == interval.high:
-        return numbers[0]
-    return f"{numbers[0]} \\[{numbers[1]}, {numbers[2]}]"
 
 
 def episode_panels(mdp: PromptMDP, agent: Agent, instance_id: int) -> RenderableType:

@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from rpp_agents.benchmark.cell_files import cell_path
 from rpp_agents.benchmark.experiment import Cell, Variant, run_cell
@@ -14,6 +15,7 @@ from rpp_agents.benchmark.plots import spread
 from rpp_agents.cli import benchmark_command as benchmark
 from rpp_agents.cli import main as cli
 from rpp_agents.cli.benchmark_command import Benchmark, run_benchmark, variants, write_results
+from rpp_agents.cli.tables import leaderboard_table
 from rpp_agents.evaluation.exact_bounds import find_bounds
 from rpp_env import toy_mdp
 from rpp_env.errors import RunError
@@ -328,10 +330,26 @@ def test_the_command_ablates_a_recording(tmp_path, monkeypatch, capsys):
     )
     options = "--study ablation --agents linucb --seeds 2 --iterations 3 --num-envs 4 --jobs 1"
     assert cli.main(["benchmark", "--recording", "toy.npz", *options.split()]) == 0
-    assert "ablation.md" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "ablation.md" in printed
+    assert "without-reasoning_guidance" in printed  # whole, in 80 columns
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed
     folder = tmp_path / "benchmarks" / "results" / "toy"
     document = json.loads((folder / "ablation.json").read_text("utf-8"))
     assert len(document["rows"]) == len(list((folder / "cells").glob("*.npz"))) // 2 == 11
+
+
+def test_the_leaderboard_is_printed_whole_in_80_columns(finished, capsys):
+    _, board = finished
+    Console(width=80).print(leaderboard_table(board))
+    printed = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    for row in board.rows:
+        assert f"{row.score.mean:.3f}" in printed
+        assert f"[{row.gain.low:+.3f}, {row.gain.high:+.3f}]" in printed
+    for line in board.lines:
+        assert f"{line.mean.mean:.3f}" in printed
 
 
 def test_cells_have_files_of_their_own(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -6,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import load_file
 
 from rpp_agents.algorithms.a2c import A2CConfig
@@ -383,9 +386,25 @@ def test_the_table_as_a_picture_needs_nothing_but_itself(finished, tmp_path):
     board = evaluate_run(finished, mdp=remembering_toy())
     save_svg(scoreboard_table(board), tmp_path / "table.svg")
     picture = (tmp_path / "table.svg").read_text("utf-8")
-    assert all(row.name.split(",")[0].replace(" ", "&#160;") in picture for row in board.rows)
+    shown = picture.replace("&#160;", " ").replace("&#x27;", "'")
+    assert all(part in shown for row in board.rows for part in row.name.split(", "))
+    assert "\N{HORIZONTAL ELLIPSIS}" not in picture  # nothing is cut off
     assert "url(http" not in picture
     assert 'url("http' not in picture
+
+
+def test_the_table_fits_in_80_columns_with_long_numbers(finished):
+    board = evaluate_run(finished, mdp=remembering_toy())
+    rows = [replace(row, llm_calls=row.llm_calls and 1_234_567) for row in board.rows]
+    console = Console(width=80, file=io.StringIO())
+    console.print(scoreboard_table(replace(board, rows=tuple(rows))))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "1,234,567" in console.file.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in console.file.getvalue()
+    policy = next(row for row in rows if row.name == "policy, last step")
+    interval = f"[{policy.ndcg[10].low:.3f}, {policy.ndcg[10].high:.3f}]"
+    assert any(line.startswith("last step") and interval in line for line in lines)
 
 
 def test_by_default_small_splits_are_evaluated_whole(finished):

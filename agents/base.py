@@ -207,7 +207,7 @@ class Rollout:
         """T."""
         return len(self.rewards)
 
-    def observations_to_the_end(self, spec: AgentSpec) -> dict[str, FloatArray]:
+    def observations_with_final(self, spec: AgentSpec) -> dict[str, FloatArray]:
         """Own observations by agent, of the last state too. Shape of each: (T + 1, B, D).
 
         The last one was never acted on, so it is read off the state; where layouts do not tell

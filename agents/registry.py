@@ -7,13 +7,13 @@ from safetensors import SafetensorError
 
 from rpp_agents.algorithms.a2c import A2CAgent, A2CConfig
 from rpp_agents.algorithms.affinity import AffinityAgent, AffinityConfig
-from rpp_agents.algorithms.enumerate_agent import EnumerateAgent, EnumerateConfig
+from rpp_agents.algorithms.enumerate import EnumerateAgent, EnumerateConfig
 from rpp_agents.algorithms.fixed import FixedAgent, FixedConfig
 from rpp_agents.algorithms.ippo import IPPOAgent, IPPOConfig
 from rpp_agents.algorithms.linucb import LinUCBAgent, LinUCBConfig
 from rpp_agents.algorithms.mappo import MAPPOAgent, MAPPOConfig
 from rpp_agents.algorithms.qmix import QMIXAgent, QMIXConfig
-from rpp_agents.algorithms.random_agent import RandomAgent, RandomConfig
+from rpp_agents.algorithms.random import RandomAgent, RandomConfig
 from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.learning.saving import saved_agent_name
 from rpp_env.errors import RunError, did_you_mean

@@ -35,7 +35,7 @@ import tyro
 from rpp_agents import make_agent
 from rpp_agents.rollouts.play import play_once
 from rpp_agents.training.run_folder import git_commit
-from rpp_agents.training.train import spec_of
+from rpp_agents.training.train import agent_spec
 from rpp_env import make_mdp
 from rpp_env.llm import LLM, load_llm
 from rpp_env.recommenders import STRATEGIES, RankingConfig, build_recommender
@@ -88,7 +88,7 @@ def train(llm: LLM, strategy: str, *, iterations: int, num_envs: int) -> dict[st
     """Trains on an LLM, whose answers go to a new store; seconds in and around it."""
     config = RankingConfig(strategy=strategy)  # type: ignore[arg-type]
     mdp = make_mdp(llm=llm, ranking=config, cache=False, progress=False)
-    agent = make_agent("a2c", spec_of(mdp), seed=0)
+    agent = make_agent("a2c", agent_spec(mdp), seed=0)
     ids = np.random.default_rng(0).permutation(mdp.instances.in_split("train"))
     watch = Stopwatch(llm)
     with tempfile.TemporaryDirectory() as folder, AnswerStore(Path(folder) / "answers") as store:

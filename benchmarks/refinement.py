@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from rpp_agents.evaluation.scoreboard import evaluation_instances, opened
+from rpp_agents.evaluation.scoreboard import evaluation_instances, open_run
 from rpp_agents.evaluation.statistics import bootstrap_mean
 from rpp_agents.rollouts.play import play
 from rpp_agents.training import run_folder as runs
@@ -79,7 +79,7 @@ def run(args: Args, arm: str) -> dict[str, Any]:
     )
     mdp = config.make_mdp()
     train(config, folder, resume=(folder / "config.json").exists(), mdp=mdp)
-    with opened(folder, mdp=mdp) as (mdp, agent, fixed):
+    with open_run(folder, mdp=mdp) as (mdp, agent, fixed):
         ids = evaluation_instances(mdp, split="test", users=args.users)
         assert fixed is not None, "the configuration searches for the best fixed prompt"
         policy = play(mdp, agent, ids, explore=agent.explores_in_evaluation, label=arm)

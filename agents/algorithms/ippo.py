@@ -54,7 +54,7 @@ class IPPOAgent(MAPPOAgent):
         return [batch[name] for name in self.spec.agents]
 
     def _following(self, rollout: Rollout) -> FloatArray:
-        seen = rollout.observations_to_the_end(self.spec)
+        seen = rollout.observations_with_final(self.spec)
         return np.stack(
             [
                 self._own_values({name: each[t] for name, each in seen.items()})

@@ -20,7 +20,7 @@ from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.evaluation.statistics import mean_by_user
 from rpp_agents.registry import AGENTS, load_agent, make_agent
 from rpp_agents.rollouts.collect import collect
-from rpp_agents.rollouts.play import Episodes, play_once
+from rpp_agents.rollouts.play import PlayedEpisodes, play_once
 from rpp_agents.training.train import training_order
 from rpp_agents.training.train_config import TrainConfig
 from rpp_env import PromptMDP, RPPVectorParallelEnv
@@ -78,7 +78,7 @@ class CellResult:
     test_ids: IntArray  # (U,)
     last: FloatArray  # (U,) under the last rule
     critic: FloatArray  # (U,) under the critic rule
-    best_try: FloatArray  # (U,) the best of the episode, which only an oracle can tell
+    best_try: FloatArray  # (U,) the best step of the episode; needs the target (oracle)
     chosen: int  # the measurement that these are of
     env_steps: IntArray  # (C,) LLM calls that training would have taken up to each measurement
     validation: FloatArray  # (C, 2) mean under the last and the critic rule
@@ -200,7 +200,7 @@ def _measure(mdp: PromptMDP, agent: Agent, instance_ids: IntArray) -> _Scores:
         ids = instance_ids[start : start + _MEASURED_AT_ONCE]
         rollout = play_once(mdp, copy, ids, explore=copy.explores_in_evaluation)
         found.append(
-            Episodes(
+            PlayedEpisodes(
                 instance_ids=ids,
                 actions=rollout.actions,
                 ranks=rollout.infos["target_rank"].astype(np.int64),

@@ -25,7 +25,7 @@ Run = tuple[Cell, CellResult]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class BoundRow:
     """A bound: what it scores on the test users, without learning anything."""
 
     name: str
@@ -46,7 +46,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LeaderboardRow:
     """One agent in one variant. Scores are NDCG@10 of the agents kept by validation users."""
 
     name: str
@@ -58,10 +58,10 @@ class Row:
     change_critic: Interval | None
     gain: Interval  # over the best fixed prompt, paired by user
     improvement: Interval  # probability of it over the best fixed prompt
-    best_try: float  # of an episode's rankings, which only an oracle can tell
-    regret_to_oracle: float  # mean reward missed, a step of training
+    best_try: float  # the best ranking of each episode; needs the target (oracle)
+    regret_to_oracle: float  # mean reward missed per training step
     regret_to_best_fixed: float
-    llm_calls: int  # that training would have taken, a seed
+    llm_calls: int  # that training would have taken, per seed
     kept_at: float  # of them, until the agent that was kept; mean over seeds
     seconds: dict[str, float]  # by what they were spent on, mean over seeds
     curve: Curve
@@ -85,19 +85,19 @@ class Leaderboard:
     options: dict[str, Any]
     num_users: int
     best_choices: tuple[int, ...]  # (4,) of the best fixed prompt
-    lines: tuple[Line, ...]
-    rows: tuple[Row, ...]
+    lines: tuple[BoundRow, ...]
+    rows: tuple[LeaderboardRow, ...]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return asdict(self)
 
-    def line(self, name: str) -> Line:
+    def line(self, name: str) -> BoundRow:
         """The bound of that name."""
         return next(line for line in self.lines if line.name == name)
 
 
-def bound_lines(bounds: Bounds, test_ids: IntArray) -> tuple[Line, ...]:
+def bound_lines(bounds: Bounds, test_ids: IntArray) -> tuple[BoundRow, ...]:
     """The bounds on the test users.
 
     Args:
@@ -119,7 +119,7 @@ def bound_lines(bounds: Bounds, test_ids: IntArray) -> tuple[Line, ...]:
     chance = np.full_like(baseline, bounds.chance)
     exact = Interval(mean=bounds.chance, low=bounds.chance, high=bounds.chance)
     return (
-        Line(
+        BoundRow(
             name="chance",
             note="exact",
             iqm=None,
@@ -127,7 +127,7 @@ def bound_lines(bounds: Bounds, test_ids: IntArray) -> tuple[Line, ...]:
             gain=bootstrap_gain(chance, baseline),
         ),
         *(
-            Line(
+            BoundRow(
                 name=name,
                 note=note,
                 iqm=bootstrap_iqm(of_users(scores)),
@@ -139,15 +139,15 @@ def bound_lines(bounds: Bounds, test_ids: IntArray) -> tuple[Line, ...]:
     )
 
 
-def leaderboard_rows(runs: Sequence[Run], bounds: Bounds) -> tuple[Row, ...]:
-    """A row an agent, the best first."""
+def leaderboard_rows(runs: Sequence[Run], bounds: Bounds) -> tuple[LeaderboardRow, ...]:
+    """One row per agent, the best first."""
     names = dict.fromkeys(cell.agent for cell, _ in runs)
     rows = [_row(name, [run for run in runs if run[0].agent == name], bounds) for name in names]
     return tuple(sorted(rows, key=lambda row: -row.score.mean))
 
 
-def ablation_rows(runs: Sequence[Run], bounds: Bounds) -> tuple[Row, ...]:
-    """A row a variant, in their own order; the first is the one that others are compared with."""
+def ablation_rows(runs: Sequence[Run], bounds: Bounds) -> tuple[LeaderboardRow, ...]:
+    """One row per variant, in their order; the others are compared with the first."""
     names = list(dict.fromkeys(cell.variant.name for cell, _ in runs))
     of_variant = {name: [run for run in runs if run[0].variant.name == name] for name in names}
     first = of_variant[names[0]]
@@ -159,7 +159,7 @@ def ablation_rows(runs: Sequence[Run], bounds: Bounds) -> tuple[Row, ...]:
 
 def _row(
     name: str, runs: Sequence[Run], bounds: Bounds, *, compared_with: Sequence[Run] | None = None
-) -> Row:
+) -> LeaderboardRow:
     results = [result for _, result in runs]
     test_ids = results[0].test_ids
     users = bounds.users[test_ids]
@@ -175,7 +175,7 @@ def _row(
         if critic is not None:
             others = mean_by_user(_stacked(compared_with, "critic"), users)
             change_critic = bootstrap_gain(critic, others)
-    return Row(
+    return LeaderboardRow(
         name=name,
         rule="last" if critic is None else "critic",
         iqm=bootstrap_iqm(scores),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from rpp_agents.benchmark.leaderboard import Leaderboard, Line, Row
+from rpp_agents.benchmark.leaderboard import BoundRow, Leaderboard, LeaderboardRow
 from rpp_agents.evaluation.statistics import Interval
 
 _NONE = "-"
@@ -36,7 +36,7 @@ def interval(found: Interval | None, *, signed: bool = False) -> str:
     return f"{found.mean:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
 
 
-_LEADERBOARD: dict[str, Callable[[Row], str]] = {
+_LEADERBOARD: dict[str, Callable[[LeaderboardRow], str]] = {
     "agent": lambda row: row.name,
     "IQM": lambda row: interval(row.iqm),
     "last rule": lambda row: interval(row.last),
@@ -49,7 +49,7 @@ _LEADERBOARD: dict[str, Callable[[Row], str]] = {
     "LLM calls (until kept)": lambda row: f"{row.llm_calls:,} ({row.kept_at:,.0f})",
     "seconds": lambda row: f"{row.seconds['total']:.1f}",
 }
-_ABLATION: dict[str, Callable[[Row], str]] = {
+_ABLATION: dict[str, Callable[[LeaderboardRow], str]] = {
     "variant": lambda row: row.name,
     "last rule": lambda row: interval(row.last),
     "change": lambda row: interval(row.change_last, signed=True),
@@ -80,7 +80,7 @@ _ABLATION_EXPLANATION = """\
 - Shorter horizons have more episodes an iteration: all variants take about as many LLM calls."""
 
 
-def _table(columns: Mapping[str, Callable[[Row], str]], board: Leaderboard) -> str:
+def _table(columns: Mapping[str, Callable[[LeaderboardRow], str]], board: Leaderboard) -> str:
     lines = [
         list(columns),
         ["---", *["---:"] * (len(columns) - 1)],
@@ -93,7 +93,7 @@ def _table(columns: Mapping[str, Callable[[Row], str]], board: Leaderboard) -> s
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _bound(line: Line) -> dict[str, str]:
+def _bound(line: BoundRow) -> dict[str, str]:
     name = f"{line.name} ({line.note})"
     return {
         "agent": name,

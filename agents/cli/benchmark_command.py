@@ -1,6 +1,6 @@
 """``rpp benchmark``: agents by seeds on a recording, beside bounds that are exact there.
 
-cells/           one file a cell; what is there already is not run again
+cells/           one file per cell; a cell that has its file is not run again
 leaderboard.*    the table as JSON and Markdown, and pictures; ablation.* likewise
 """
 
@@ -34,7 +34,7 @@ from rpp_agents.benchmark.leaderboard_report import to_markdown
 from rpp_agents.cli.tables import leaderboard_table
 from rpp_agents.evaluation.exact_bounds import Bounds, find_bounds
 from rpp_agents.registry import AGENTS
-from rpp_agents.training import run_folder as runs
+from rpp_agents.training import run_folder
 from rpp_env.errors import RunError
 from rpp_env.files import atomic_write, remove_partial_files
 from rpp_env.option_checks import check_count, one_of
@@ -66,13 +66,13 @@ class Benchmark:
     iterations: int = 60
     """Rollouts to learn from."""
     num_envs: int = 64
-    """Episodes a rollout."""
+    """Episodes per rollout."""
     horizon: int = 15
-    """Steps of an episode."""
+    """Steps per episode."""
     measurements: int = 12
-    """How often, evenly, an agent is measured while it learns."""
+    """How often an agent is measured while it learns, at even distances."""
     jobs: int | None = None
-    """Processes; by default one a core."""
+    """Number of processes; by default one per core."""
     out: Path | None = None
     """Folder of the results; by default benchmarks/results/ and the recording's name."""
 
@@ -149,11 +149,11 @@ def run_benchmark(config: Benchmark, make_mdp: MakeMDP) -> Leaderboard:
     """
     mdp = make_mdp(horizon=config.horizon, hide=(), keep={})
     bounds = find_bounds(mdp)
-    origin = Origin(made_of=bounds.made_of, commit=runs.git_commit())
+    origin = Origin(made_of=bounds.made_of, commit=run_folder.git_commit())
     cells = list(_cells(config, bounds))
     folder = config.folder / "cells"
     folder.mkdir(parents=True, exist_ok=True)
-    with runs.lock_folder(folder):
+    with run_folder.lock_folder(folder):
         remove_partial_files(folder)
         todo = []
         for cell in cells:

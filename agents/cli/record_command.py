@@ -45,11 +45,11 @@ class Record:
     ranking: Annotated[RankingConfig, tyro.conf.arg(name="")] = field(default_factory=RankingConfig)
     """How it ranks."""
     num_candidates: int = 10
-    """Candidates of an instance, the target included."""
+    """Candidates per instance, with the target."""
     targets_per_user: int = 1
     """Instances of a user: the last items of the sequence, each with the history before it."""
     instances: int | None = None
-    """How many, drawn with the seed among all; by default all of them."""
+    """Number of instances, drawn with the seed; by default all."""
     block_size: int = 8
     """Instances that are ranked and kept together; an interruption loses one such block."""
     seed: int = 0

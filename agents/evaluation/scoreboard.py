@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rpp_agents.algorithms.random_agent import RandomAgent
+from rpp_agents.algorithms.random import RandomAgent
 from rpp_agents.base import Agent
 from rpp_agents.evaluation.statistics import Interval, bootstrap_mean
 from rpp_agents.registry import load_agent
-from rpp_agents.rollouts.play import Episodes, play
-from rpp_agents.training import run_folder as runs
+from rpp_agents.rollouts.play import PlayedEpisodes, play
+from rpp_agents.training import run_folder
 from rpp_agents.training.train import load_answers, run_fingerprint, save_answers
 from rpp_agents.training.train_config import TrainConfig, config_from_json
 from rpp_env import PromptMDP, live_mdp
@@ -38,7 +38,7 @@ DEFAULT_USERS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ScoreboardRow:
     """One line of the table."""
 
     name: str
@@ -57,7 +57,7 @@ class Scoreboard:
     num_users: int
     seed: int
     training_llm_calls: int
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreboardRow, ...]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -103,12 +103,12 @@ def evaluate_run(
             )
         ids = evaluation_instances(mdp, split=split, users=users, seed=seed)
         rows = _rows(mdp, agent, fixed, ids, seed=seed, oracle=oracle)
-    last = runs.FIXED if fixed is not None else runs.CHECKPOINT
+    last = run_folder.FIXED if fixed is not None else run_folder.CHECKPOINT
     return Scoreboard(
         split=split,
         num_users=len(ids),
         seed=seed,
-        training_llm_calls=int(runs.read_metrics(folder, last)[-1]["llm_calls"]),
+        training_llm_calls=int(run_folder.read_metrics(folder, last)[-1]["llm_calls"]),
         rows=tuple(rows),
     )
 
@@ -130,16 +130,16 @@ def open_run(
         ValueError: `live` is set for a run that was not trained on a recording.
         RunError: The folder holds no run that was trained to its end, or its data have changed.
     """
-    config = config_from_json(runs.read_config(folder))
-    agent = _load_finished(folder, runs.CHECKPOINT, config)
-    fixed = _load_finished(folder, runs.FIXED, config) if config.search_fixed else None
+    config = config_from_json(run_folder.read_config(folder))
+    agent = _load_finished(folder, run_folder.CHECKPOINT, config)
+    fixed = _load_finished(folder, run_folder.FIXED, config) if config.search_fixed else None
     mdp = mdp or config.make_mdp()
-    runs.check_made_of(folder, run_fingerprint(mdp))
+    run_folder.check_made_of(folder, run_fingerprint(mdp))
     if live:
         if config.live:
             raise ValueError(f"live={live}: {folder} was trained with a live LLM already")
         mdp = live_mdp(config.recording, horizon=config.horizon)
-    with runs.lock_folder(folder):
+    with run_folder.lock_folder(folder):
         load_answers(mdp, folder)
         try:
             yield mdp, agent, fixed
@@ -176,14 +176,14 @@ def _rows(
     *,
     seed: int,
     oracle: bool,
-) -> list[Row]:
+) -> list[ScoreboardRow]:
     random = RandomAgent(agent.spec, seed=seed + 1)
     num_envs = 256 if isinstance(mdp.recommender, RecordedRecommender) else 16
     random_play = play(mdp, random, ids, num_envs=num_envs, label="random policy")
     explore = agent.explores_in_evaluation
     policy_play = play(mdp, agent, ids, num_envs=num_envs, explore=explore, label="policy")
     # (name, note, ranks of the targets, what they were played in)
-    found: list[tuple[str, str, IntArray, Episodes | None]] = [
+    found: list[tuple[str, str, IntArray, PlayedEpisodes | None]] = [
         ("random policy, last step", "", random_play.by_last_step(), random_play),
         ("policy, last step", "", policy_play.by_last_step(), policy_play),
     ]
@@ -222,7 +222,7 @@ def _rows(
     ]
 
 
-def rank_every_prompt(mdp: PromptMDP, ids: IntArray) -> Episodes:
+def rank_every_prompt(mdp: PromptMDP, ids: IntArray) -> PlayedEpisodes:
     """Ranks with every combination of sentences from the initial state, each counted as a step."""
     combinations = np.array(list(itertools.product(*map(range, mdp.catalog.num_choices))))
     calls_before = mdp.recommender.llm_calls
@@ -234,7 +234,7 @@ def rank_every_prompt(mdp: PromptMDP, ids: IntArray) -> Episodes:
         ranks.append(metrics["target_rank"].astype(np.int64))
         recognised.append(metrics["recognised"])
     nothing = np.full((len(combinations), len(ids)), np.nan)
-    return Episodes(
+    return PlayedEpisodes(
         instance_ids=ids,
         actions=np.repeat(combinations[:, None], len(ids), axis=1),
         ranks=np.stack(ranks, axis=1),
@@ -255,15 +255,15 @@ def _row(
     name: str,
     note: str,
     ranks: IntArray,
-    played: Episodes | None,
+    played: PlayedEpisodes | None,
     baseline: FloatArray | None,
     seed: int,
-) -> Row:
+) -> ScoreboardRow:
     ndcg = {k: bootstrap_mean(ndcg_of_ranks(ranks, k=k), seed=seed) for k in KS}
     gain = None
     if baseline is not None and name != BASELINE:
         gain = bootstrap_mean(ndcg_of_ranks(ranks, k=10) - baseline, seed=seed)
-    return Row(
+    return ScoreboardRow(
         name=name,
         note=note,
         ndcg=ndcg,
@@ -274,8 +274,8 @@ def _row(
 
 
 def _load_finished(folder: Path, name: str, config: TrainConfig) -> Agent:
-    checkpoint = runs.find_checkpoint(folder, name)
-    done = runs.read_iterations(checkpoint)
+    checkpoint = run_folder.find_checkpoint(folder, name)
+    done = run_folder.read_iterations(checkpoint)
     if checkpoint is None or done < config.iterations:
         raise RunError(
             f"{folder}: {name} has {done} of {config.iterations} iterations; "
@@ -284,9 +284,9 @@ def _load_finished(folder: Path, name: str, config: TrainConfig) -> Agent:
     return load_agent(checkpoint)
 
 
-def _chance_row(num_candidates: int, baseline: FloatArray | None, seed: int) -> Row:
+def _chance_row(num_candidates: int, baseline: FloatArray | None, seed: int) -> ScoreboardRow:
     expected = {k: chance_ndcg_at_k(num_candidates, k=k) for k in KS}
-    return Row(
+    return ScoreboardRow(
         name="chance",
         note="exact",
         ndcg={k: Interval(mean=value, low=value, high=value) for k, value in expected.items()},

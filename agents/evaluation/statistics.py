@@ -29,7 +29,7 @@ class Interval:
 
 
 def bootstrap_mean(values: FloatArray, *, seed: int = 0) -> Interval:
-    """Mean of one number a user, with the percentile bootstrap interval over users.
+    """Mean of one number per user, with the percentile bootstrap interval over users.
 
     For the difference of two methods on the same users pass the differences: that is the paired
     bootstrap (Efron and Tibshirani, 1993, chapter 13). The same seed draws the same users.

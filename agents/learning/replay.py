@@ -54,7 +54,7 @@ class EpisodeReplay:
             "acted": rows(rollout.valid),
         }
         if self._spec.own_observations(rollout.states[0]) is None:
-            seen = rollout.observations_to_the_end(self._spec)
+            seen = rollout.observations_with_final(self._spec)
             new |= {_own(agent): rows(each.astype(np.float32)) for agent, each in seen.items()}
         if self._rows:
             new = {name: np.concatenate([self._rows[name], each]) for name, each in new.items()}

@@ -26,7 +26,7 @@ class OpenLoopAgent(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Episodes:
+class PlayedEpisodes:
     """What one agent did on U instances, step by step."""
 
     instance_ids: IntArray  # (U,)
@@ -35,7 +35,7 @@ class Episodes:
     recognised: FloatArray  # (T, U) fraction of candidates recognised
     states: FloatArray  # (T, U, S) after each step
     values: FloatArray  # (T, U) the agent's own critic on them, NaN without one
-    llm_calls: int  # prompts that went to the LLM, those known already not counted
+    llm_calls: int  # prompts that were sent to the LLM; known answers do not count
 
     def by_last_step(self) -> IntArray:
         """Ranks that count under the *last* rule. Shape: (U,)."""
@@ -52,7 +52,7 @@ class Episodes:
         return ranks
 
     def best(self) -> IntArray:
-        """Ranks of the best of each user's steps, which only an oracle can tell. Shape: (U,)."""
+        """Ranks at each user's best step; needs the target (oracle). Shape: (U,)."""
         ranks: IntArray = self.ranks.min(axis=0)
         return ranks
 
@@ -65,7 +65,7 @@ def play(
     num_envs: int = 16,
     explore: bool = True,
     label: str = "evaluate",
-) -> Episodes:
+) -> PlayedEpisodes:
     """Plays one episode on each instance, with a progress bar.
 
     Args:
@@ -78,7 +78,7 @@ def play(
     """
     whole_number("num_envs", num_envs)
     if not len(instance_ids):
-        raise ValueError("instance_ids is empty; there must be one instance at least")
+        raise ValueError("instance_ids is empty; there must be at least one instance")
     calls_before = mdp.recommender.llm_calls
     rollouts: list[Rollout] = []
     with tqdm(total=len(instance_ids) * mdp.horizon, desc=label, unit="prompt") as bar:
@@ -89,7 +89,7 @@ def play(
     def together(arrays: list[Any]) -> Any:
         return np.concatenate(arrays, axis=1)
 
-    return Episodes(
+    return PlayedEpisodes(
         instance_ids=instance_ids,
         actions=together([rollout.actions for rollout in rollouts]),
         ranks=together([rollout.infos["target_rank"] for rollout in rollouts]).astype(np.int64),

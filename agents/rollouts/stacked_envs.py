@@ -46,7 +46,7 @@ class StackedParallelEnv:
             for i, env in enumerate(self._envs)
         ]
         self._live[:] = True
-        self._states = [self._state_of(i) for i in range(self.num_envs)]
+        self._states = [self._read_state(i) for i in range(self.num_envs)]
         return self._stacked(), {agent: {} for agent in self.possible_agents}
 
     def step(
@@ -79,7 +79,7 @@ class StackedParallelEnv:
                     "they end together"
                 )
             self._observations[i] = observations
-            self._states[i] = self._state_of(i)
+            self._states[i] = self._read_state(i)
             self._live[i] = not all(over)
         infos: dict[str, Any] = {agent: {} for agent in self.possible_agents}
         return self._stacked(), rewards, terminated, truncated, infos
@@ -99,7 +99,7 @@ class StackedParallelEnv:
             for agent in self.possible_agents
         }
 
-    def _state_of(self, index: int) -> FloatArray:
+    def _read_state(self, index: int) -> FloatArray:
         try:
             state = self._envs[index].state()
         except (NotImplementedError, AttributeError):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from rpp_agents.training import run_folder as runs
+from rpp_agents.training import run_folder
 from rpp_env import PromptMDP
 from rpp_env.llm import LLMUsage
 
@@ -111,11 +111,11 @@ class Ledger:
     def save(self) -> dict[str, float]:
         """Writes the totals into the run folder, whole or not at all, and returns them."""
         totals = self.totals()
-        runs.write_text(self._path, json.dumps(totals, indent=2) + "\n")
+        run_folder.write_text(self._path, json.dumps(totals, indent=2) + "\n")
         return totals
 
 
 def read_usage(folder: Path) -> Mapping[str, float]:
     """What a run has cost so far; empty before its first iteration."""
     path = folder / FILE
-    return runs.read_json(path) if path.exists() else {}
+    return run_folder.read_json(path) if path.exists() else {}

@@ -12,7 +12,7 @@ from rpp_agents.algorithms.fixed import FixedAgent
 from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.registry import agent_from_config, load_agent
 from rpp_agents.rollouts.play import play_once
-from rpp_agents.training import run_folder as runs
+from rpp_agents.training import run_folder
 from rpp_agents.training.accounting import Ledger
 from rpp_agents.training.train_config import TrainConfig, config_to_json
 from rpp_env import PromptMDP, RPPVectorParallelEnv
@@ -45,26 +45,26 @@ def train(
             run has another configuration.
     """
     if not resume:
-        runs.require_new(folder)
-    elif runs.read_config(folder) != config_to_json(config):
+        run_folder.require_new(folder)
+    elif run_folder.read_config(folder) != config_to_json(config):
         raise RunError(f"{folder} holds a run with another configuration than this one")
     mdp = mdp or config.make_mdp()
     order = training_order(split_instances(mdp, "train"), config)
-    spec = spec_of(mdp)
+    spec = agent_spec(mdp)
     # Both are made before anything is run, so that what cannot be made costs nothing.
     agent = agent_from_config(config.agent, spec, seed=config.seed)
     fixed = FixedAgent(spec, seed=config.seed) if config.search_fixed else None
     if resume:
-        runs.check_made_of(folder, run_fingerprint(mdp))
+        run_folder.check_made_of(folder, run_fingerprint(mdp))
     else:
         folder.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
     # More threads make small networks slower, and the LLM has workers of its own.
     torch.set_num_threads(1)
     try:
-        with runs.lock_folder(folder):
+        with run_folder.lock_folder(folder):
             if not resume:
-                runs.start_run(folder, config_to_json(config), made_of=run_fingerprint(mdp))
+                run_folder.start_run(folder, config_to_json(config), made_of=run_fingerprint(mdp))
             load_answers(mdp, folder)
             ledger = Ledger(
                 mdp,
@@ -73,9 +73,9 @@ def train(
                 completion_price=config.completion_price,
             )
             try:
-                agent = _learn(folder, runs.CHECKPOINT, mdp, order, agent, "train", ledger)
+                agent = _learn(folder, run_folder.CHECKPOINT, mdp, order, agent, "train", ledger)
                 if fixed is not None:
-                    _learn(folder, runs.FIXED, mdp, order, fixed, "best fixed prompt", ledger)
+                    _learn(folder, run_folder.FIXED, mdp, order, fixed, "best fixed prompt", ledger)
             finally:
                 save_answers(mdp, folder)
                 ledger.save()
@@ -137,13 +137,13 @@ def _learn(
     ledger: Ledger,
 ) -> Agent:
     """Does the iterations that are left for one agent, and keeps its checkpoint `name`."""
-    checkpoint = runs.find_checkpoint(folder, name)
-    done = runs.read_iterations(checkpoint)
+    checkpoint = run_folder.find_checkpoint(folder, name)
+    done = run_folder.read_iterations(checkpoint)
     if checkpoint is not None:
         agent = load_agent(checkpoint)
     if done >= len(order):
         return agent
-    runs.keep_metrics(folder, name, done)
+    run_folder.keep_metrics(folder, name, done)
     calls_at_start = mdp.recommender.llm_calls
     prompts_each = order.shape[1] * mdp.horizon
     with (
@@ -168,17 +168,17 @@ def _learn(
             save_answers(mdp, folder)
             for key, value in ledger.save().items():
                 writer.add_scalar(f"{name}/usage/{key}", value, iteration)
-            runs.append_metrics(folder, name, metrics)
+            run_folder.append_metrics(folder, name, metrics)
             for key, value in metrics.items():
                 writer.add_scalar(f"{name}/{key}", value, iteration)
-            runs.save_checkpoint(folder, name, agent.save, iterations=iteration + 1)
+            run_folder.save_checkpoint(folder, name, agent.save, iterations=iteration + 1)
             rate = (mdp.recommender.llm_calls - calls_at_start) / bar.format_dict["elapsed"]
             shown = {key: metrics[key] for key in metrics if key in ("ndcg", "entropy")}
             bar.set_postfix(shown | {"LLM calls/s": rate})
     return agent
 
 
-def spec_of(mdp: PromptMDP) -> AgentSpec:
+def agent_spec(mdp: PromptMDP) -> AgentSpec:
     """What an agent must know of an environment to be built for it."""
     env = RPPVectorParallelEnv(mdp, 1)
     env.reset(seed=0)

@@ -8,7 +8,7 @@ import tyro
 
 from rpp_agents.algorithms.a2c import A2CConfig
 from rpp_agents.registry import AGENTS, agent_name
-from rpp_agents.training import run_folder as runs
+from rpp_agents.training import run_folder
 from rpp_env import PromptMDP, make_mdp
 from rpp_env.errors import RunError
 from rpp_env.llm import LLM
@@ -60,19 +60,19 @@ class TrainConfig:
     completion_price: float = 0.0
     """Live: what a million tokens of completions cost."""
     num_candidates: int = 10
-    """Live: candidates of an instance, the target included."""
+    """Live: candidates per instance, with the target."""
     targets_per_user: int = 1
-    """Live: instances of a user, the last items of the sequence, each with the history before."""
+    """Live: instances per user: the last items, each with the history before it."""
     iterations: int = 40
-    """Rollouts to learn from; fewer for a live LLM, which ranks 4 prompts a second on two cores."""
+    """Rollouts to learn from. Use fewer with a live LLM: two cores rank 4 prompts per second."""
     num_envs: int = 64
-    """Episodes a rollout, on as many train instances, as long as there are enough."""
+    """Episodes per rollout, each on another train instance while there are enough."""
     horizon: int = 15
-    """Steps of an episode, each one LLM call at most."""
+    """Steps per episode; each is at most one LLM call."""
     search_fixed: bool = True
-    """Whether to look for the best fixed prompt too, with as many prompts on the same users."""
+    """Also search for the best fixed prompt, with as many prompts on the same users."""
     seed: int = 0
-    """Of everything: instances, the order in which they are trained on, and the agent."""
+    """Seed of everything: instances, their order in training, and the agent."""
     agent: AgentConfig = field(default_factory=A2CConfig)
     """The agent and its hyper-parameters."""
 
@@ -84,8 +84,8 @@ class TrainConfig:
         check_between(self, 0, math.inf, "prompt_price", "completion_price")
         for name in ("recording",) if self.live else _LIVE:
             value = getattr(self, name)
-            if value != default_of(name):
-                name, value = first_changed(name, value, default_of(name))
+            if value != default_option(name):
+                name, value = first_changed(name, value, default_option(name))
                 raise ValueError(
                     f"{name}={value!r} is for training on a recording; leave out live"
                     if self.live
@@ -115,7 +115,7 @@ class TrainConfig:
         )
 
 
-def default_of(name: str) -> Any:
+def default_option(name: str) -> Any:
     """The default of an option of `TrainConfig`."""
     option = TrainConfig.__dataclass_fields__[name]
     return option.default if option.default_factory is MISSING else option.default_factory()
@@ -123,7 +123,7 @@ def default_of(name: str) -> Any:
 
 def config_to_json(config: TrainConfig) -> dict[str, Any]:
     """The configuration as a JSON object, with the agent's name."""
-    document = runs.to_json(config)
+    document = run_folder.to_json(config)
     document["agent"] = {"name": agent_name(config.agent), **document["agent"]}
     return document
 

@@ -37,7 +37,7 @@ def test_own_observations_are_what_the_environment_gives(env, rollout):
         np.testing.assert_array_equal(view[:-1], rollout.observations[name])
         last = env.mdp.encoder.for_agent(rollout.states[-1], name)
         np.testing.assert_array_equal(view[-1], last)
-        to_the_end = rollout.observations_to_the_end(AgentSpec.of(env))[name]
+        to_the_end = rollout.observations_with_final(AgentSpec.of(env))[name]
         np.testing.assert_array_equal(to_the_end, view)
 
 
@@ -51,7 +51,7 @@ def test_without_layouts_neither_is_known(env, rollout):
     spec = dataclasses.replace(AgentSpec.of(env), layouts=(None,) * 4, state_layout=None)
     assert spec.own_observations(rollout.states) is None
     assert spec.shown_choices(rollout.states) is None
-    last = rollout.observations_to_the_end(spec)["role_playing"][-1]
+    last = rollout.observations_with_final(spec)["role_playing"][-1]
     np.testing.assert_array_equal(last, rollout.observations["role_playing"][-1])
 
 

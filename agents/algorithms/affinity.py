@@ -34,7 +34,7 @@ class AffinityConfig:
 class AffinityAgent:
     """Tries at random, and keeps what agrees most; see the module's docstring.
 
-    Episodes are told apart by the ``step`` that is observed: a row of step 0 is a new one, and the
+    A new episode is recognised by the observed ``step``: a row of step 0 is a new one, and the
     length of a step says when the last one comes.
 
     Args:

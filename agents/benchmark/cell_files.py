@@ -1,4 +1,4 @@
-"""Cells on disk: one ``.npz`` file each, whole or not there, that says what it is the result of."""
+"""Results of cells on disk: one ``.npz`` file per cell, with the options that gave the result."""
 
 import dataclasses
 import json
@@ -20,10 +20,10 @@ _ARRAYS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What cells were run on, which must be alike for all cells of a folder."""
+    """What cells were run on; equal for all cells of a folder."""
 
     made_of: str  # fingerprint of the data, the sentences and the rankings
-    commit: str | None  # of the code; may differ from cell to cell, and is reported
+    commit: str | None  # of the code; may differ between cells, and is reported
 
 
 def cell_path(folder: Path, cell: Cell) -> Path:
@@ -32,7 +32,7 @@ def cell_path(folder: Path, cell: Cell) -> Path:
 
 
 def save_cell(path: Path, cell: Cell, result: CellResult, origin: Origin) -> None:
-    """Writes a result to its place, all at once or not at all."""
+    """Writes a result; the file is complete or not there."""
     document = {
         "options": cell.options(),
         "made_of": origin.made_of,

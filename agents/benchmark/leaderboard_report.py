@@ -68,10 +68,10 @@ _EXPLANATION = """\
 - **IQM**: interquartile mean of all seed-by-user scores (Agarwal et al. 2021, arXiv 2108.13264).
 - **gain over best fixed**: difference of means, paired by user. **P(better than best fixed)**:
   probability that a run beats the best fixed prompt on a user, ties counting half.
-- **best try**: the best ranking of each episode, which only who knows the target can pick.
-- **regret**: mean reward missed by each step of training, explored steps included.
-- **LLM calls**: prompts a seed that training would send without a recording, and how many of them
-  until the agent that was kept. **seconds**: wall time of a seed, training and measuring.
+- **best try**: the best ranking of each episode; needs the target (oracle).
+- **regret**: mean reward missed per training step, with steps of exploration.
+- **LLM calls**: prompts per seed that training would send without a recording, and how many of them
+  were sent until the agent that was kept. **seconds**: wall time of a seed, training and measuring.
 - Each seed's agent is the one that scored highest on validation users while it trained.
 - The best fixed prompt is chosen by its exact mean over all train users, and the random prompt is
   the exact mean over all prompts."""

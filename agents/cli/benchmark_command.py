@@ -45,7 +45,7 @@ ABLATED = "a2c"
 SHORTER_HORIZONS = (1, 2, 5)
 _PACKAGES = ("rpp-env", "numpy", "torch")
 _OPTIONS = ("recording", "iterations", "num_envs", "horizon", "measurements")
-# Threads of one process gain nothing where there is a process a core.
+# There is one process per core, so that more threads per process gain nothing.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Study = Literal["leaderboard", "ablation"]
@@ -58,7 +58,7 @@ class Benchmark:
     recording: str = DEFAULT_RECORDING
     """Name of a recording of rpp-env, or a file that `rpp record` wrote."""
     study: Study = "leaderboard"
-    """leaderboard compares agents; ablation leaves parts of the problem out for one agent."""
+    """leaderboard compares agents; ablation removes parts of the problem for one agent."""
     agents: tuple[str, ...] | None = None
     """Which agents; by default all that ship, and a2c for an ablation."""
     seeds: int = 10
@@ -84,7 +84,7 @@ class Benchmark:
         one_of("study", self.study, get_args(Study))
         agents = self.compared
         if not agents:
-            raise ValueError("agents: name one at least, or leave the option out for all of them")
+            raise ValueError("agents: name at least one, or leave the option out for all of them")
         for name in agents:
             one_of("agents", name, AGENTS)
         if len(set(agents)) < len(agents):
@@ -252,7 +252,7 @@ def _cells(config: Benchmark, bounds: Bounds) -> Iterator[Cell]:
                     agent=agent,
                     seed=seed,
                     iterations=config.iterations,
-                    # As many LLM calls an iteration, whatever the horizon.
+                    # The same number of LLM calls per iteration for every horizon.
                     num_envs=config.num_envs * config.horizon // variant.horizon,
                     measurements=config.measurements,
                 )
@@ -281,7 +281,7 @@ def _finished(
     except BrokenProcessPool as error:
         pool.shutdown(wait=True, kill_workers=True)
         raise RunError(
-            "a process that ran a cell died, perhaps for want of memory: use fewer jobs; finished "
+            "a process that ran a cell died, perhaps for lack of memory: use fewer jobs; finished "
             f"cells are kept. {error}"
         ) from error
     except BaseException:

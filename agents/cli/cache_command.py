@@ -1,4 +1,4 @@
-"""``rpp cache``: what is in the store of answers, less of it, and whether it is whole."""
+"""``rpp cache``: shows, prunes and verifies the store of answers."""
 
 import json
 import sys
@@ -123,7 +123,7 @@ class Cache:
 
 
 def stats_table(stats: StoreStats) -> Table:
-    """What is in a store, a source a row."""
+    """What is in a store, one row per source."""
     table = Table(
         title=f"{stats.entries:,} answers, {_megabytes(stats.file_bytes)} on the disk",
         caption=Text(str(stats.path)),
@@ -143,7 +143,7 @@ def stats_table(stats: StoreStats) -> Table:
 
 
 def _existing(path: Path | None) -> AnswerStore:
-    """A command that looks must not make a store where there is none."""
+    """Opens the store; CacheError if there is none, because reading must not create one."""
     store = AnswerStore(path)
     if not store.path.exists():
         raise CacheError(

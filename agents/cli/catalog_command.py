@@ -1,4 +1,4 @@
-"""``rpp catalog check``: whether a catalog's sentences are worth their place."""
+"""``rpp catalog check``: what each sentence of a catalog contributes."""
 
 import json
 import sys
@@ -153,7 +153,7 @@ class Check:
 class Catalog:
     """Checks a prompt catalog that you write."""
 
-    # A union of one is none to tyro: the second member makes `check` a word of the command.
+    # tyro makes no subcommand of a union with one member; the second member is never shown.
     command: Annotated[
         Annotated[Check, tyro.conf.subcommand("check")] | Annotated[None, tyro.conf.Suppress],
         tyro.conf.arg(name=""),

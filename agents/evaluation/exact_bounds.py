@@ -1,7 +1,7 @@
-"""What a recording tells exactly: scores of every prompt, and so what can be gained at all.
+"""Exact bounds from a recording: the scores of every prompt, and what there is to gain.
 
 Where every combination of sentences has been ranked, the best fixed prompt and the oracle are
-found by looking, not by searching.
+looked up, not searched for.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Bounds:
 
 
 def find_bounds(mdp: PromptMDP) -> Bounds:
-    """Ranks with every prompt and reads the bounds off.
+    """Ranks with every prompt and computes the bounds.
 
     Raises:
         ValueError: A split has no instance.

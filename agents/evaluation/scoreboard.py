@@ -1,4 +1,4 @@
-"""The table that every claim rests on: the same users, simple baselines beside the policy.
+"""The table of scores: the policy and simple baselines on the same users.
 
 Two rules say which of an episode's rankings counts, and neither knows the target: the *last*
 step's, or that of the step with the highest *critic* value (the agent tries, then keeps what it
@@ -83,7 +83,7 @@ def evaluate_run(
             or all if they are fewer, with a live LLM.
         seed: Seed of the drawn users, of the random policy and of the bootstrap. The trained
             policy goes on sampling from where its training ended, each time alike.
-        oracle: Whether to rank with every combination of sentences too, which is dear with a live
+        oracle: Whether to rank with every combination of sentences too, which is slow with a live
             LLM; on a recording it is done always.
         live: Whether the LLM of a recording ranks anew, instead of its recorded rankings.
         mdp: The environment, if it is made already.
@@ -117,7 +117,7 @@ def evaluate_run(
 def open_run(
     folder: Path, *, live: bool = False, mdp: PromptMDP | None = None
 ) -> Iterator[tuple[PromptMDP, Agent, Agent | None]]:
-    """Opens a finished run: its environment, its agent, and its best fixed prompt if it sought one.
+    """Opens a finished run: its environment, its agent, and the best fixed prompt if it has one.
 
     Rankings that are known already are not asked for again, and new ones are kept.
 

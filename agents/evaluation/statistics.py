@@ -1,8 +1,8 @@
 """Uncertainty of scores: arrays in, numbers out.
 
-A method's scores on a benchmark are a matrix of runs (seeds) by users (S, U). Users take the part
-that tasks have in Agarwal et al. (2021, arXiv 2108.13264). There the runs of each task are drawn
-apart; here one run scores on all users, so whole runs are drawn, and users beside them.
+A method's scores on a benchmark are a matrix of runs (seeds) by users (S, U). Users are
+what tasks are in Agarwal et al. (2021, arXiv 2108.13264). They draw the runs of each task
+independently. Here one run scores on all users, so whole runs are drawn, and users separately.
 """
 
 import math
@@ -39,7 +39,7 @@ def bootstrap_mean(values: FloatArray, *, seed: int = 0) -> Interval:
         seed: Seed of the resampling.
     """
     if not len(values):
-        raise ValueError("values is empty; there must be one user at least")
+        raise ValueError("values is empty; there must be at least one user")
     rng = np.random.default_rng(seed)
     means = np.empty(NUM_RESAMPLES)
     for start in range(0, NUM_RESAMPLES, 500):
@@ -147,8 +147,8 @@ def crossed_bootstrap(
     Each resample draws users once for all methods, and runs for each method, with replacement.
 
     Args:
-        statistic: From one array a method, each (C, S_i, U), to one number a resample, (C,).
-        *scores: One matrix a method. Shape of each: (S_i, U).
+        statistic: Takes one array per method, (C, S_i, U); returns one number per resample, (C,).
+        *scores: One matrix per method. Shape of each: (S_i, U).
         seed: Seed of the resampling.
         num_resamples: How many resamples the interval is read from.
 
@@ -180,7 +180,7 @@ def _check_scores(scores: tuple[FloatArray, ...]) -> None:
     for each in scores:
         if each.ndim != 2 or not each.size:
             raise ValueError(
-                f"scores of shape {each.shape} must be runs by users, at least one of either"
+                f"scores of shape {each.shape} must be runs by users, with at least one of each"
             )
         if each.shape[1] != scores[0].shape[1]:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What the searches for one prompt for everybody share: they plan ahead, then play their best."""
+"""What the searches for one fixed prompt share: they plan their actions, then play the best."""
 
 import math
 from abc import ABC, abstractmethod

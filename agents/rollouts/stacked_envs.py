@@ -1,4 +1,4 @@
-"""Any PettingZoo parallel environments side by side, as the agents here want them."""
+"""A batch of any PettingZoo parallel environments, as a `VectorParallelEnv`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

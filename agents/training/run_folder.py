@@ -1,7 +1,7 @@
 """Run folders: what was run, how it went, and checkpoints to go on from.
 
     config.json           the configuration, versions and git commit
-    checkpoint.jsonl      one line of metrics an iteration; fixed.jsonl likewise
+    checkpoint.jsonl      one line of metrics per iteration; fixed.jsonl likewise
     events.out.tfevents.* the same for TensorBoard
     usage.json            what the run has cost: requests, tokens, seconds, money
     answers.sqlite        every answer of the LLM as it gave it, so that nothing is asked twice
@@ -9,8 +9,8 @@
     checkpoint/           the trained agent after the last whole iteration
     fixed/                the best fixed prompt found with as many prompts
 
-A checkpoint is written beside the old one and then takes its place, so that there is always a
-whole one, however a run ends.
+A checkpoint is written beside the old one and then renamed, so that there is always a complete
+one, however a run ends.
 """
 
 import contextlib
@@ -58,7 +58,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def require_new(folder: Path) -> None:
     """Raises RunError when the folder holds a run that has something to lose.
 
-    A run that failed before its first ranking, for want of the model say, may be started over.
+    A run that failed before its first answer, because there was no model for example, may be
+    started again.
     """
     asked = any((folder / name).exists() for name in ASKED)
     if asked or any(find_checkpoint(folder, name) is not None for name in (CHECKPOINT, FIXED)):

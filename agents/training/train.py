@@ -116,8 +116,8 @@ def run_fingerprint(mdp: PromptMDP) -> str:
 def training_order(train_ids: IntArray, config: TrainConfig) -> IntArray:
     """Which instance each episode of each iteration is about. Shape: (iterations, num_envs).
 
-    The train instances in a seeded random order, and then in another, so that each is used as
-    often as any other, give or take one.
+    Each pass over the train instances has another seeded random order, so that the numbers of uses
+    of two instances differ by at most one.
     """
     needed = config.iterations * config.num_envs
     rng = np.random.default_rng((config.seed, 1))

@@ -98,7 +98,7 @@ def test_the_resampling_is_seeded():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        (np.empty((0, 3)), "at least one of either"),
+        (np.empty((0, 3)), "with at least one of each"),
         (np.zeros(3), "runs by users"),
         (np.array([[0.1, np.nan, 0.2]]), "NaN"),
         (np.zeros((2, 4)), "4 users beside 3|3 users beside 4"),

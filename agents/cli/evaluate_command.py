@@ -35,8 +35,8 @@ class Evaluate:
 
     def __call__(self, console: Console) -> None:
         """Runs the command."""
-        if self.svg is not None and not self.svg.parent.is_dir():
-            raise ValueError(f"svg={self.svg}: there is no folder {self.svg.parent}")
+        if self.svg is not None:
+            self.svg.parent.mkdir(parents=True, exist_ok=True)
         scoreboard = evaluate_run(
             self.run,
             split=self.split,

@@ -4,6 +4,7 @@
 """
 
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -45,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     # A scheduler that ends a job with SIGTERM should lose as little as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _parse(arguments)(Console())
+        command = _parse([expand_home(argument) for argument in arguments])
+        # Without markup: a folder or a title may have [brackets] or :colons:.
+        command(Console(markup=False, emoji=False))
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -56,6 +59,19 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger("rpp").error("%s", error)
         return 1
     return 0
+
+
+def expand_home(argument: str) -> str:
+    """Expands the `~` that shells do not expand, as in ``--out=~/x`` and ``vllm:~/x``."""
+    found = re.fullmatch(
+        r"(--[\w-]+=)?((?:transformers|vllm):)?(~(?:[\w.-]*)(?:/.*)?)", argument, re.S
+    )
+    if found is None:
+        return argument
+    from rpp_env.paths import expand_path
+
+    option, backend, path = found.groups(default="")
+    return f"{option}{backend}{expand_path(path)}"
 
 
 def _parse(arguments: list[str]) -> Callable[[Console], None]:

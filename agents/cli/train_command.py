@@ -1,5 +1,7 @@
 """``rpp train``: trains an agent into a run folder, or resumes a run."""
 
+import contextlib
+import itertools
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +37,7 @@ class Train:
                 )
             folder, config = self.resume, config_from_json(read_config(self.resume))
         else:
-            folder = self.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+            folder = self.out or make_run_folder(Path("runs"))
             config = with_absolute_paths(self.config)
         try:
             train(config, folder, resume=self.resume is not None)
@@ -53,6 +55,17 @@ class Train:
             if usage:
                 console.print(usage_table(usage))
         console.print(f"Trained. Next: rpp evaluate {folder}", soft_wrap=True)
+
+
+def make_run_folder(parent: Path) -> Path:
+    """Makes a new folder named by date and time; a second one in the same second ends in ``-2``."""
+    name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("itertools.count has no end")
 
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:

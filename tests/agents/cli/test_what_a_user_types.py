@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from rpp_agents.cli.main import expand_home, main, make_run_folder
+from rpp_agents.cli.main import expand_home, main
+from rpp_agents.cli.train_command import make_run_folder
 
 QUICK = ["--iterations", "1", "--num-envs", "2", "--horizon", "2", "--no-search-fixed"]
 

@@ -20,9 +20,10 @@ def accounts(mdp: PromptMDP) -> dict[str, float]:
     Where the parts have them: ``requests`` (that really went out), ``retries``, ``failures``,
     ``prompt_tokens``, ``completion_tokens``; ``cache_misses`` and ``cache_hits`` (requests that the
     LLM and that a store answered); ``llm_seconds``; of generated lists
-    ``lists``, ``empty``, ``cut_short``, ``recognised``, ``duplicated``, ``invented``; of a refiner
-    ``sentences_refined``, ``sentences_unchanged``, ``sentences_rejected`` and, for each reason,
-    ``sentences_rejected_<reason>``; and ``fault_<kind>`` for each kind of fault.
+    ``lists``, ``empty``, ``cut_short``, ``cut_in_reasoning``, ``recognised``, ``duplicated``,
+    ``invented``; of a refiner ``sentences_refined``, ``sentences_unchanged``,
+    ``sentences_rejected`` and, for each reason, ``sentences_rejected_<reason>``; and
+    ``fault_<kind>`` for each kind of fault.
     """
     total: dict[str, float] = {"llm_seconds": 0.0}
     usages: dict[int, LLMUsage] = {}

@@ -1,12 +1,15 @@
 """Ranks candidates by letting the LLM write the ranked list and parsing it, as the paper does."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from rpp_env.llm.base import LLM, STRUCTURED_OUTPUTS, Decoding
+from rpp_env.errors import LLMError
+from rpp_env.llm.base import LLM, STRUCTURED_OUTPUTS, Completion, Decoding
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
@@ -14,8 +17,11 @@ from rpp_env.prompts.render import reorder_candidates
 from rpp_env.recommenders.base import LLMRecommender
 from rpp_env.recommenders.ordering import borda_scores
 from rpp_env.recommenders.parsing import ParsedRanking, parse_ranking
+from rpp_env.recommenders.parsing.reasoning import check_reasoning_marks, opened_reasoning
 from rpp_env.recommenders.prompting import chat_or_text, content_seed, shown_orders
 from rpp_env.types import IntArray, Prompt, PromptBatch, RankingBatch
+
+_logger = logging.getLogger(__name__)
 
 
 class GenerationRecommender(LLMRecommender):
@@ -33,6 +39,8 @@ class GenerationRecommender(LLMRecommender):
         permutations: Orders in which the candidates are shown; the first is the prompt's own.
         constrained: Whether the LLM may write only a JSON list of the candidates. The LLM needs
             structured outputs.
+        reasoning_marks: (opening, closing) marks of the LLM's reasoning besides the known ones;
+            see `parse_ranking`.
         seed: Seed of the orders, of the sampling and of the order of what was left out.
 
     Raises:
@@ -47,6 +55,7 @@ class GenerationRecommender(LLMRecommender):
         samples: int = 1,
         permutations: int = 1,
         constrained: bool = False,
+        reasoning_marks: Sequence[tuple[str, str]] = (),
         seed: int = 0,
     ) -> None:
         decoding = decoding or Decoding()
@@ -57,6 +66,7 @@ class GenerationRecommender(LLMRecommender):
                 f"samples={samples} with temperature=0 would be the same list {samples} times; "
                 "give a temperature, such as 0.7"
             )
+        check_reasoning_marks(reasoning_marks)
         super().__init__(llm, "generation")
         if constrained:
             require_capability(llm, STRUCTURED_OUTPUTS, needed_by="constrained=True")
@@ -64,7 +74,9 @@ class GenerationRecommender(LLMRecommender):
         self._samples = samples
         self._permutations = permutations
         self._constrained = constrained
+        self._reasoning_marks = tuple(reasoning_marks)
         self._seed = seed
+        self._opened: str | None = None  # not asked yet
         self._counts: Counter[str] = Counter()
         self._lock = CopyableLock()
 
@@ -72,8 +84,9 @@ class GenerationRecommender(LLMRecommender):
     def counts(self) -> dict[str, int]:
         """What was parsed in this process, stored lists included.
 
-        ``lists``; how many of them were ``empty`` (no candidate recognised) or ``cut_short`` by
-        `max_tokens`; and how many entries were ``recognised``, ``duplicated`` and ``invented``.
+        ``lists``; how many of them were ``empty`` (no candidate recognised), ``cut_short`` by
+        `max_tokens`, or ``cut_in_reasoning`` (before any answer); and how many entries were
+        ``recognised``, ``duplicated`` and ``invented``.
         """
         with self._lock:
             return dict(self._counts)
@@ -121,17 +134,57 @@ class GenerationRecommender(LLMRecommender):
             else None,
         )
         parsed = [
-            parse_ranking(prompt.answer_prefix + completion.text, prompt.candidates, seed=seed)
+            self._parse(prompt, completion, seed)
             for prompt, completion, seed in zip(prompts, completions, seeds, strict=True)
         ]
         with self._lock:
             self._counts["lists"] += len(parsed)
             self._counts["cut_short"] += sum(c.finish_reason == "length" for c in completions)
+            first_cut = not self._counts["cut_in_reasoning"]
+            self._counts["cut_in_reasoning"] += sum(r.cut_in_reasoning for r in parsed)
             self._counts["empty"] += sum(ranking.n_recognised == 0 for ranking in parsed)
             self._counts["recognised"] += sum(ranking.n_recognised for ranking in parsed)
             self._counts["duplicated"] += sum(ranking.n_duplicated for ranking in parsed)
             self._counts["invented"] += sum(ranking.n_invented for ranking in parsed)
+            warn = first_cut and self._counts["cut_in_reasoning"] > 0
+        if warn:
+            _logger.warning(
+                "%s was cut off within its reasoning, before it wrote a ranking (max_tokens=%d). "
+                "Such answers are not recognised. Raise --max-tokens, or switch the reasoning off.",
+                self._llm.name,
+                self._decoding.max_tokens,
+            )
         return parsed
+
+    def _parse(self, prompt: Prompt, completion: Completion, seed: int) -> ParsedRanking:
+        """Parses one completion, after the mark of reasoning that the chat template may open."""
+        opened = ""
+        if completion.finish_reason == "length" and prompt.chat:
+            opened = self._reasoning_opened_by_template(prompt)
+        parsed = parse_ranking(
+            opened + prompt.answer_prefix + completion.text,
+            prompt.candidates,
+            seed=seed,
+            reasoning_marks=self._reasoning_marks,
+        )
+        if completion.finish_reason == "length" and not completion.text.strip():
+            # All tokens went into reasoning that the server keeps in a field of its own.
+            return replace(parsed, cut_in_reasoning=True)
+        return parsed
+
+    def _reasoning_opened_by_template(self, prompt: Prompt) -> str:
+        """The opening mark at the end of the LLM's chat template; empty if there is none.
+
+        A completion that is cut short holds no mark at all then. Servers that do not tell their
+        template are taken to open nothing.
+        """
+        if self._opened is None:
+            try:
+                context = self._llm.apply_chat_template(system=prompt.system, user=prompt.user)
+            except LLMError:
+                context = ""
+            self._opened = opened_reasoning(context, marks=self._reasoning_marks)
+        return self._opened
 
     def _merge(
         self, prompt: Prompt, orders_RM: IntArray, recognised_R: IntArray

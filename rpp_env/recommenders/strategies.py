@@ -10,6 +10,7 @@ from rpp_env.recommenders.base import STRATEGIES, LLMRecommender
 from rpp_env.recommenders.generation import GenerationRecommender
 from rpp_env.recommenders.label import LabelRecommender
 from rpp_env.recommenders.likelihood import LikelihoodRecommender
+from rpp_env.recommenders.parsing.reasoning import check_reasoning_marks
 from rpp_env.types import PromptBatch
 
 
@@ -32,6 +33,8 @@ class RankingConfig:
     """generation: nucleus that tokens are drawn from."""
     max_tokens: int = 256
     """generation: longest list."""
+    reasoning_marks: tuple[tuple[str, str], ...] = ()
+    """generation: opening and closing marks of the LLM's reasoning, besides the known ones."""
     constrained: bool = False
     """generation: hold the LLM to a JSON list of the candidates, where its engine can."""
 
@@ -39,6 +42,10 @@ class RankingConfig:
         one_of("strategy", self.strategy, STRATEGIES)
         check_count(self, 1, "permutations", "samples")
         check_flags(self, "calibrate", "constrained")
+        marks = tuple(
+            (opens, closes) for opens, closes in check_reasoning_marks(self.reasoning_marks)
+        )
+        object.__setattr__(self, "reasoning_marks", marks)  # lists where it is read from JSON
         self.decoding()  # raises what is wrong with it
         for name in _NOT_FOR[self.strategy]:
             if getattr(self, name) != RankingConfig.__dataclass_fields__[name].default:
@@ -55,10 +62,16 @@ class RankingConfig:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with the strategy and the options that are for it."""
-        return {k: v for k, v in asdict(self).items() if k not in _NOT_FOR[self.strategy]}
+        options = {k: v for k, v in asdict(self).items() if k not in _NOT_FOR[self.strategy]}
+        if not self.reasoning_marks:
+            options.pop("reasoning_marks", None)  # older stores and run folders do not have it
+        return options
 
 
-_OF_GENERATION: Final = ("samples", "temperature", "top_p", "max_tokens", "constrained")
+_OF_GENERATION: Final = (
+    *("samples", "temperature", "top_p", "max_tokens", "constrained"),
+    "reasoning_marks",
+)
 _NOT_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     "likelihood": ("permutations", "calibrate", *_OF_GENERATION),
     "label": _OF_GENERATION,
@@ -103,5 +116,6 @@ def make_strategy(
         samples=config.samples,
         permutations=config.permutations,
         constrained=config.constrained,
+        reasoning_marks=config.reasoning_marks,
         seed=seed,
     )

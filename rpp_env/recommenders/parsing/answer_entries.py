@@ -7,8 +7,19 @@ each piece. Indices are those of `TitleMatcher`; an entry that names no candidat
 from collections.abc import Sequence
 from typing import Final
 
-from rpp_env.recommenders.parsing.answer_lines import MARKER, Line, read_line, read_lines
+from rpp_env.recommenders.parsing.answer_lines import (
+    MARKER,
+    NOT_CONTENT,
+    Line,
+    read_line,
+    read_lines,
+)
 from rpp_env.recommenders.parsing.answer_pieces import MAX_ENTRIES, PieceReader
+from rpp_env.recommenders.parsing.answer_tables import (
+    new_order_column,
+    sort_by_rank,
+    split_row,
+)
 from rpp_env.recommenders.parsing.title_matching import NOTHING, TitleMatcher
 from rpp_env.recommenders.parsing.title_text import normalized_words
 
@@ -72,6 +83,9 @@ class EntryReader:
         return group
 
     def _read_marked(self, lines: Sequence[Line]) -> list[int]:
+        if lines and lines[0].kind == "row":
+            return self._read_rows(lines)[:MAX_ENTRIES]
+        lines = self._sort_by_number(lines)
         found: list[int] = []
         expected = 1
         bodies = any(line.body for line in lines)
@@ -87,6 +101,21 @@ class EntryReader:
             found += self._read_entry(line, counted=counted, last=last)
         return found[:MAX_ENTRIES]
 
+    def _sort_by_number(self, lines: Sequence[Line]) -> Sequence[Line]:
+        """Sorts a list whose numbers are 1 to n in another order: a countdown, or two columns.
+
+        The order stays if most numbers are those of the candidates that stand behind them.
+        """
+        numbers = [line.number or 0 for line in lines]
+        out_of_order = numbers != sorted(numbers) and sorted(numbers) == [*range(1, len(lines) + 1)]
+        if not out_of_order or any(line.titled for line in lines):
+            return lines
+        found = [self._matcher.find_exact(line.body) for line in lines]
+        own = sum(index + 1 == number for index, number in zip(found, numbers, strict=True))
+        if 2 * own > len(lines) or not any(index >= 0 for index in found):
+            return lines
+        return sorted(lines, key=lambda line: line.number or 0)
+
     def _read_entry(self, line: Line, *, counted: bool, last: bool) -> list[int]:
         """The candidates that one line of a list names.
 
@@ -94,8 +123,6 @@ class EntryReader:
         count up, a line is first read as a marker and a title, then as a title that begins with
         this number.
         """
-        if line.kind == "row":
-            return [self._read_row(line.whole)]
         if line.kind == "plain":
             return self._read_plain_line(line, last=last) or self._invented_entry(line.body)
         texts = (line.body, line.whole) if counted and line.number else (line.whole, line.body)
@@ -115,9 +142,33 @@ class EntryReader:
         misread = named == [NOTHING] and line.number and not counted
         return [self._matcher.find_near(line.whole)] if misread else named
 
-    def _read_row(self, row: str) -> int:
-        """A row's title; in a first column of numbers these are ranks if other columns follow."""
-        cells = [cell for cell in (cell.strip() for cell in row.split("|")[:50]) if cell]
+    def _read_rows(self, lines: Sequence[Line]) -> list[int]:
+        """The candidates that a table names, by its column of ranks if it has one."""
+        head = lines[0].head
+        rows = sort_by_rank([split_row(line.whole) for line in lines], head)
+        column = new_order_column(rows, head, lambda cell: self._matcher.find_exact(cell) >= 0)
+        if column is not None:
+            rows = [row[column : column + 1] for row in rows]
+        numbered = self._read_numbered_cells(rows)
+        return numbered or [self._read_row(row) for row in rows]
+
+    def _read_numbered_cells(self, rows: Sequence[Sequence[str]]) -> list[int]:
+        """Reads "1. Heat | 3. Up", a numbered list in several columns; nothing from other rows."""
+        cells = [cell.strip(NOT_CONTENT) for row in rows for cell in row if cell]
+        marks = [MARKER.match(cell) for cell in cells]
+        entries = [
+            (int(mark[1]), self._matcher.find_exact(cell[mark.end() :]))
+            for mark, cell in zip(marks, cells, strict=True)
+            if mark
+        ]
+        several = len(cells) > len(rows) and len(entries) == len(cells)
+        if not several or any(found < 0 for _, found in entries):
+            return []
+        return [found for _, found in sorted(entries, key=lambda entry: entry[0])]
+
+    def _read_row(self, row: Sequence[str]) -> int:
+        """A row's title. A first column of numbers holds ranks if other columns follow."""
+        cells = [cell for cell in row if cell]
         if len(cells) > 1 and self.pieces.number(cells[0]) is not None:
             cells = cells[1:]
         for cell in cells:

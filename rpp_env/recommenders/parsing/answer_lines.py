@@ -4,22 +4,70 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
+from rpp_env.recommenders.parsing.answer_tables import bar_delimited, split_row
 from rpp_env.recommenders.parsing.title_matching import NOTHING, TitleMatcher
 
 MAX_LINES: Final = 1_000
 
-KIND_OF_ITEM: Final = (
-    r"(?:candidates?|films?|movies?|items?|options?|titles?|books?|songs?|games?|products?|passage"
-    r"|number|no|nr|id|候補|番号|фильм|кандидат|номер)\b"
+_ITEM_WORDS: Final = (
+    *("candidate", "film", "movie", "item", "option", "title", "book", "song", "game", "product"),
+    *("document", "doc", "passage", "entry", "choice", "result", "article", "record", "show"),
+    *(
+        "series",
+        "track",
+        "album",
+        "artist",
+        "place",
+        "recipe",
+        "course",
+        "number",
+        "no",
+        "nr",
+        "id",
+    ),
+    *("kandidat", "eintrag", "titel", "nummer", "dokument", "[ée]l[ée]ment", "candidat", "choix"),
+    *("titre", "num[ée]ro", "opci[óo]n", "elemento", "candidato", "película", "título"),
+    *("número", "opção", "filme", "opzione", "titolo", "numero", "фильм", "кандидат", "номер"),
+    *(
+        "вариант",
+        "элемент",
+        "документ",
+        "选项",
+        "選項",
+        "候选",
+        "候選",
+        "电影",
+        "電影",
+        "编号",
+        "編號",
+    ),
+    *(
+        "文档",
+        "候補",
+        "番号",
+        "選択肢",
+        "映画",
+        "作品",
+        "후보",
+        "항목",
+        "옵션",
+        "번호",
+        "영화",
+        "문서",
+    ),
 )
+KIND_OF_ITEM: Final = rf"(?:(?:{'|'.join(_ITEM_WORDS)})(?:s|es)?(?![^\W\d_]))"
 NUMBER: Final = re.compile(
-    rf"[\s\[({{\"'#№]*(?:{KIND_OF_ITEM}[\s.:\[(#№]*)?(\d{{1,9}})[\s\])}}.,:\"']*", re.I
+    rf"[\s\[({{\"'#№]*(?:{KIND_OF_ITEM}[\s.:\[(#№_-]*){{0,2}}(\d{{1,9}})[\s\])}}.,:\"']*"
+    r"|\[[A-Z]{1,3}[-_ ]?(\d{1,4})\]",
+    re.I,
 )
 MARKER: Final = re.compile(
-    r"(?:(?:rank|no|nr|top|place|position)\b[.\s]*#?|第|#|№)?\s*[\[(]?(\d{1,4})(?:"
+    r"(?:(?:rank|no|nr|top|place|position)\b[.\s]*#?|第|#|№|[=T](?=\d))?\s*[\[(]?(\d{1,4})(?:"
     r"(?:st|nd|rd|th|º|ª|位)?\s*(?:\\?[.):\]、]+|\s[-\u2013—]\s|[-\u2013—](?=\s))|(?:st|nd|rd|th|位)\s)\s*",
     re.I,
 )
+_DECIMAL_MARKER: Final = re.compile(r"\d{1,2}\.\d{1,2}[.):]?\s+(?=[^\W\d])")
 _HASH_MARKER: Final = re.compile(r"#(\d{1,4})\s+(?=\S)")
 _LETTER_MARKER: Final = re.compile(r"\(?(?:[a-z]|[ivx]{1,4})[.)]\s+(?=\S)", re.I)
 _WEAK_MARKER: Final = re.compile(r"(\d{1,3})\s+(?=\S)")
@@ -42,6 +90,7 @@ class Line:
     kind: str  # number, bullet, row or plain
     number: int | None = None  # of the marker
     indent: int = 0
+    head: tuple[str, ...] = ()  # of the table that a row belongs to
     titled: bool = False  # the whole line is a title, including what looks like a marker
 
 
@@ -56,7 +105,9 @@ def read_line(raw: str) -> Line:
     if bullet := _BULLET.match(body):
         kind, body = "bullet", body[bullet.end() :]
     bold = body.lstrip("*_ \t")
-    if marker := MARKER.match(bold) or _HASH_MARKER.match(bold):
+    if decimal := _DECIMAL_MARKER.match(bold):
+        kind, body = "number", bold[decimal.end() :]
+    elif marker := MARKER.match(bold) or _HASH_MARKER.match(bold):
         kind, number, body = "number", int(marker[1]), bold[marker.end() :]
         if bullet := _BULLET.match(body):
             body = body[bullet.end() :]
@@ -73,7 +124,7 @@ def read_lines(text: str, matcher: TitleMatcher) -> list[Line]:
     Table headers and code fences are left out.
     """
     lines: list[Line] = []
-    for raw in _EMPTY_MARKER.sub(r"\1 ", text).split("\n"):
+    for raw in bar_delimited(_EMPTY_MARKER.sub(r"\1 ", text).split("\n")):
         if len(lines) >= MAX_LINES:
             break
         if raw.strip() and not raw.lstrip().startswith("```"):
@@ -97,7 +148,13 @@ def _split_inline_numbers(line: Line, matcher: TitleMatcher) -> list[Line]:
     marks = list(_INLINE_NUMBER.finditer(line.whole))[:MAX_LINES]
     numbers = [int(mark[1]) for mark in marks]
     counting = len(marks) > 1 and numbers == list(range(numbers[0], numbers[0] + len(marks)))
-    if not counting or any(matcher.find_exact(text) != NOTHING for text in (line.whole, line.body)):
+    columns = len(marks) > 1 and numbers == sorted(set(numbers)) and marks[0].start() == 0
+    columns = columns and all(
+        line.whole[: mark.start()].endswith(("  ", "\t")) for mark in marks[1:]
+    )
+    if not (counting or columns) or any(
+        matcher.find_exact(text) != NOTHING for text in (line.whole, line.body)
+    ):
         return [line]
     if matcher.find_beginning(line.whole) != NOTHING:
         return [line]
@@ -141,11 +198,20 @@ def _mark_letters(lines: list[Line]) -> list[Line]:
 
 
 def _drop_table_head(lines: list[Line]) -> list[Line]:
-    """Leaves out table rules and the line above the first rule."""
-    rules = {
+    """Leaves out table rules and the head above the first rule; rows keep the head."""
+    rules = [
         place
         for place, line in enumerate(lines)
         if ("|" in line.whole or "+" in line.whole) and _TABLE_RULE.fullmatch(line.whole)
-    }
-    left_out = rules | ({min(rules) - 1} if rules else set())
-    return [line for place, line in enumerate(lines) if place not in left_out]
+    ]
+    if not rules:
+        return lines
+    below_rows = [rule - 1 for rule in rules if rule and "|" in lines[rule - 1].whole]
+    heads = below_rows[:1] or [rules[0] - 1]
+    head = tuple(split_row(lines[heads[0]].whole)) if heads[0] >= 0 else ()
+    left_out = {*rules, *heads}
+    return [
+        replace(line, head=head) if line.kind == "row" else line
+        for place, line in enumerate(lines)
+        if place not in left_out
+    ]

@@ -15,7 +15,7 @@ MAX_ENTRIES: Final = 1_000
 _MAX_JOINED: Final = 4  # a title of MovieLens holds three commas at most
 
 _NUMBER_WITH_REASON: Final = re.compile(
-    rf"(?:\[(\d{{1,9}})\]|\(?{KIND_OF_ITEM}[\s.:]*#?(\d{{1,9}})\)?)\s*"
+    rf"(?:\[(\d{{1,9}})\]|\(?(?:{KIND_OF_ITEM}[\s.:#_\[(]*){{1,2}}(\d{{1,9}})[\])]?)[*_\s]*"
     r"(?:[-\u2013—:,(]|(?:because|is|since|as)\s)",
     re.I,
 )
@@ -28,9 +28,11 @@ _NUMBER_AT_END: Final = re.compile(r"(?<=[\s:])[\[(#]?\d{1,4}[\])]?$")
 _NUMBER_AT_START: Final = re.compile(r"[\[(#]?\d{1,4}[\])]?(?=[\s.!,(]|$)")
 _NUMBERS_IN_BRACKETS: Final = re.compile(r"\]\s*\[")
 _NUMBERS_BY_DASH: Final = re.compile(r"\d+(?:\s*[-\u2013]\s*\d+){2,}|\d+(?:\s+\d+){2,}")
+TIE: Final = re.compile(r"(?<=[\s\])])[=≈≃~]+(?=[\s\[(])")
 _SEPARATORS: Final = (
     (re.compile(r"(?<![-=])[>≻]+"), 1),
     (re.compile(r"[-=]{1,4}>|[→⟶⇒]"), 2),
+    (TIE, 2),
     (re.compile(r";"), 2),
     (re.compile(r"[|\t/]"), 2),
     (re.compile(r"[,、،]"), 2),
@@ -60,6 +62,8 @@ class PieceReader:
         text = _NUMBERS_IN_BRACKETS.sub("], [", text.strip(NOT_CONTENT))
         if _NUMBERS_BY_DASH.fullmatch(text.strip("[]() .")):
             text = re.sub(r"[\s\u2013-]+", ",", text.strip("[]() ."))
+        if ">" in text or "≻" in text:
+            text = TIE.sub(">", text)
         for separator, least in _SEPARATORS:
             pieces = [p.strip() for p in separator.split(text, MAX_ENTRIES) if p.strip()]
             if len(pieces) < 2:
@@ -68,9 +72,14 @@ class PieceReader:
             named = sum(self._names(entry) for entry in entries)
             if named == len(entries) == 2 and self._is_rank_and_title(*entries):
                 entries = entries[1:]
+            different = len({self._named(entry) for entry in entries if self._names(entry)})
             numbers = all(NUMBER.fullmatch(entry.strip(NOT_CONTENT)) for entry in entries)
-            if numbers or (named >= least and 2 * named >= len(entries)):
+            if numbers or (different >= least and 2 * named >= len(entries)):
                 return self._read_pieces(entries, last=last)
+        halves = _AND.split(text)
+        if len(halves) > 1 and self._matcher.find_exact(text) == NOTHING:
+            named_halves = [self._matcher.find_exact(half) for half in halves]
+            return named_halves if min(named_halves) >= 0 else None
         return None
 
     def _is_rank_and_title(self, rank: str, title: str) -> bool:
@@ -113,10 +122,17 @@ class PieceReader:
             yield re.sub(r"^(?:and|und|et|y|or|&)\s+", "", joined.strip(), flags=re.I)
 
     def _names(self, entry: str) -> bool:
-        if self._matcher.find_exact(entry) != NOTHING or self.number(entry) is not None:
-            return True
+        return self._named(entry) is not None
+
+    def _named(self, entry: str) -> tuple[str, int] | None:
+        """("title", candidate) or ("number", as written); None if the entry is neither."""
+        if (found := self._matcher.find_exact(entry)) != NOTHING:
+            return "title", found
+        if (number := self.number(entry)) is not None:
+            return "number", number
         marker = MARKER.match(entry)
-        return marker is not None and self._matcher.find_exact(entry[marker.end() :]) != NOTHING
+        found = self._matcher.find_exact(entry[marker.end() :]) if marker else NOTHING
+        return ("title", found) if found != NOTHING else None
 
     def _read_pieces(self, entries: Sequence[str], *, last: bool) -> list[int]:
         found: list[int] = []
@@ -127,7 +143,7 @@ class PieceReader:
     def number(self, text: str) -> int | None:
         """The number that a piece consists of; None if there is more or less in it."""
         match = NUMBER.fullmatch(text.strip(NOT_CONTENT))
-        return int(match[1]) if match else None
+        return int(match[1] or match[2]) if match else None
 
     def read_piece(self, text: str, *, last: bool = False, in_list: bool = True) -> list[int]:
         """The candidate that one entry names: one index; no index without a letter or digit.

@@ -3,15 +3,10 @@
 import re
 from typing import Final
 
+from rpp_env.recommenders.parsing.refusals import is_refusal
 from rpp_env.recommenders.parsing.title_matching import TitleMatcher
 from rpp_env.recommenders.parsing.title_text import normalized_words
 
-_REFUSAL: Final = re.compile(
-    r"\b(?:sorry|apologi[sz]e|unable to|not able to|as an ai|cannot|can['\u2019]?t"
-    r"|won['\u2019]t)\b",
-    re.I,
-)
-_OPENING_CHARACTERS: Final = 200
 _QUOTED: Final = re.compile(
     r"[\"“]([^\"“”\n]{1,200})[\"”]|«([^»\n]{1,200})»|[「『]([^」』\n]{1,200})[」』]"
     r"|\*{1,3}([^*\n]{1,200})\*|(?<!\w)['\u2018]([^'\u2018\u2019\n]{1,200})['\u2019](?!\w)"
@@ -30,7 +25,7 @@ def find_mentions(text: str, matcher: TitleMatcher) -> list[int]:
     not mentioned in "Toy Story 2", and "The Man" is mentioned neither in "The Man in the Iron Mask"
     nor in "The Man Upstairs". A text that begins with a refusal mentions none.
     """
-    if _REFUSAL.search(text[:_OPENING_CHARACTERS]):
+    if is_refusal(text):
         return []
     found = [
         (match.start(), matcher.find_exact(match[match.lastindex or 0]))

@@ -11,36 +11,24 @@ from typing import Final
 
 import numpy as np
 
+from rpp_env.recommenders.parsing.answer_cleaning import (
+    clean_answer,
+    fold_titles,
+)
 from rpp_env.recommenders.parsing.answer_entries import EntryReader
 from rpp_env.recommenders.parsing.answer_json import json_entries
 from rpp_env.recommenders.parsing.answer_prose import find_mentions
+from rpp_env.recommenders.parsing.reasoning import check_reasoning_marks, split_reasoning
 from rpp_env.recommenders.parsing.title_matching import (
     AMBIGUOUS,
     NOTHING,
     TitleMatcher,
     title_matcher,
 )
-from rpp_env.recommenders.parsing.title_text import normalize_nfkc
 
-MAX_CHARACTERS: Final = 20_000
+_MAX_SEGMENTS: Final = 4
 _MAX_SECTIONS: Final = 4
 
-_LINE_BREAK: Final = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-_BLANKS: Final = re.compile(r"[^\S\n]{9,}")
-_EMPTY_LINES: Final = re.compile(r"\n\s*\n")
-_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]")
-_CIRCLED: Final = {0x2460 + i: f"{i + 1}. " for i in range(20)} | {0x20E3: ". "}
-_THOUGHT: Final = r"(?:think|thinking|thought|reasoning|reflection)"
-_THOUGHT_OPENS: Final = re.compile(rf"<{_THOUGHT}>|<\|begin_of_thought\|>", re.I)
-_THOUGHT_CLOSES: Final = re.compile(
-    rf"</{_THOUGHT}>|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>", re.I
-)
-_END_OF_TEXT: Final = re.compile(r"<\|im_end\|>|<\|eot_id\|>|<\|end\|>|<\|endoftext\|>|</s>|<eos>")
-_TAG: Final = re.compile(
-    r"</?(?:b|i|em|strong|u|span|ul|ol|li|p|div|answer)(?:\s[^<>\n]{0,99})?>", re.I
-)
-_TAG_BREAK: Final = re.compile(r"<(?:br|tr)\s?/?>", re.I)
-_TAG_ITEM: Final = re.compile(r"<li(?:\s[^<>\n]{0,99})?>", re.I)
 _RANKING_FOLLOWS: Final = re.compile(
     r"<answer>|\\boxed\{|\bfinal (?:answer|ranking|list|order)\b[^\n:.!?]{0,80}(?<![\"']):"
     r"|^[^\n]{0,160}?\b(?:rankings?|re-?ranked|ranked (?:list|order)|answer|recommendations"
@@ -65,18 +53,27 @@ class ParsedRanking:
     n_recognised: int  # different candidates found
     n_duplicated: int  # entries that name a candidate again
     n_invented: int  # entries that name no candidate
+    cut_in_reasoning: bool = False  # the text ends within reasoning, before any answer
 
 
-def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> ParsedRanking:
+def parse_ranking(
+    text: str,
+    candidates: Sequence[str],
+    *,
+    seed: int = 0,
+    reasoning_marks: Sequence[tuple[str, str]] = (),
+) -> ParsedRanking:
     r"""Reads the ranking that a text states.
 
     It never raises for any text and any candidates, and its time is about linear in the text.
 
     Which part of the text counts:
 
-    - Only what follows the last closing mark of reasoning (``</think>`` and the like). If the
-      reasoning never closes, only what stands before it. A mark that is part of a title is not one.
-    - At most `MAX_CHARACTERS` characters of that part, and at most 1,000 entries.
+    - Only what stands outside reasoning (see `reasoning.REASONING_MARKS`). Reasoning divides the
+      text into segments; the last segment that names a candidate counts. A closing mark without an
+      opening makes all the text before it reasoning; reasoning that never closes reaches to the
+      end. A mark that is part of a title is not one.
+    - At most `MAX_CHARACTERS` characters of a segment, and at most 1,000 entries.
     - What follows "ranking:", "final answer:" and the like, if it names a candidate. If it names
       only one, it does not replace a list before it, unless that list only repeats the candidates
       in the given order. What follows "Explanation:" after a list does not count.
@@ -85,6 +82,9 @@ def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> Par
       (separated by ``>``, arrows, semicolons, bars or commas) needs two titles, and half of its
       pieces must be titles.
     - JSON and Python lists, and objects with titles, ids or ranks (see `json_entries`).
+    - The rows of a table are sorted by a column that its head calls rank, position or place. A list
+      whose numbers are 1 to n in another order (a countdown, two columns) is sorted by them, unless
+      they are the numbers of the candidates behind them. Entries that tie keep their order.
 
     What an entry names:
 
@@ -98,7 +98,8 @@ def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> Par
       edit per nine letters, the same numbers, no rival within one more edit (see
       `TitleMatcher.find_near`).
     - A colon followed by the rest of a title means another work: "Alien: Resurrection" is neither
-      "Alien" nor a near spelling of it.
+      "Alien" nor a near spelling of it. The same holds for a repetition ("Up, Up and Away") and
+      for an instalment ("Heat - Part 2").
     - An entry that ends the answer within a word names the only title that begins so.
     - A number without a title is a 1-based candidate number. 0 and numbers above M are invented.
     - Markers in order, "1. 2. 3.", without anything after them, are a list that was not written.
@@ -115,16 +116,25 @@ def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> Par
         text: What the LLM wrote, including the beginning of the answer if the prompt gave one.
         candidates: Titles as the prompt showed them, in slot order.
         seed: Seed of the order of the candidates that were not recognised.
+        reasoning_marks: (opening, closing) marks of reasoning besides those of the table.
 
     Returns:
         A permutation of 0..M-1, and counts.
 
     Raises:
+        ValueError: `reasoning_marks` holds something else than pairs of different marks.
         RppError: rapidfuzz is not installed.
     """
     matcher = title_matcher(candidates)
-    answer = _clean(text, candidates)
-    found = _best_reading(answer, matcher)
+    check_reasoning_marks(reasoning_marks)
+    answer = split_reasoning(text, titles=fold_titles(candidates), marks=reasoning_marks)
+    found: list[int] = []
+    for segment in answer.segments[: -_MAX_SEGMENTS - 1 : -1]:
+        reading = _best_reading(clean_answer(segment, candidates), matcher)
+        found = found or reading
+        if _unique_candidates(reading):
+            found = reading
+            break
     named = [index for index in found if index >= 0]
     recognised = list(dict.fromkeys(named))
     return ParsedRanking(
@@ -132,6 +142,7 @@ def parse_ranking(text: str, candidates: Sequence[str], *, seed: int = 0) -> Par
         n_recognised=len(recognised),
         n_duplicated=len(named) - len(recognised),
         n_invented=found.count(NOTHING),
+        cut_in_reasoning=answer.is_cut and not recognised,
     )
 
 
@@ -141,49 +152,6 @@ def _append_unrecognised(recognised: list[int], num_candidates: int, seed: int) 
     others = [index for index in range(num_candidates) if index not in found]
     shuffled = np.random.default_rng(seed % 2**64).permutation(len(others))
     return (*recognised, *(others[place] for place in shuffled))
-
-
-def _clean(text: str, candidates: Sequence[str]) -> str:
-    """The answer without reasoning and markup, with normalized characters and line breaks."""
-    titles = "\n".join(candidates).casefold()
-    answer = _strip_reasoning(text, titles)[:MAX_CHARACTERS]
-    if not answer.isascii():
-        answer = normalize_nfkc(_INVISIBLE.sub("", answer.translate(_CIRCLED)))
-    answer = _LINE_BREAK.sub("\n", answer[:MAX_CHARACTERS])
-    if "<" not in titles:
-        answer = _TAG_ITEM.sub("\n- ", _TAG_BREAK.sub("\n", answer))
-        answer = _TAG.sub(lambda tag: tag[0].lower() if "answer" in tag[0].lower() else "", answer)
-    answer = answer.replace("</answer>", "\n")
-    answer = _EMPTY_LINES.sub("\n", _BLANKS.sub(" " * 8, answer))
-    return _join_broken_titles(answer, candidates)
-
-
-def _strip_reasoning(text: str, titles: str) -> str:
-    """What follows the reasoning. A tag that occurs in a title counts only at a line's start."""
-
-    def is_tag(tag: re.Match[str]) -> bool:
-        line = text[:0] if tag.start() == 0 else text[max(0, tag.start() - 1)]
-        return tag[0].casefold() not in titles or line in ("", "\n")
-
-    closing = [tag for tag in _THOUGHT_CLOSES.finditer(text) if is_tag(tag)]
-    if closing:
-        text = text[closing[-1].end() :]
-    for pattern in (_THOUGHT_OPENS, _END_OF_TEXT):
-        opening = next((tag for tag in pattern.finditer(text) if is_tag(tag)), None)
-        if opening is not None:
-            text = text[: opening.start()]
-    return text
-
-
-def _join_broken_titles(text: str, candidates: Sequence[str]) -> str:
-    """Joins the lines of titles that hold line breaks."""
-    for title in candidates:
-        parts = normalize_nfkc(title[:MAX_CHARACTERS]).split()
-        broken = len(title.strip().splitlines()) > 1
-        if broken and len(parts) > 1 and parts[0] in text:
-            pattern = r"\s+".join(re.escape(part) for part in parts)
-            text = re.sub(pattern, lambda match: " ".join(match[0].split()), text)
-    return text
 
 
 def _best_reading(answer: str, matcher: TitleMatcher) -> list[int]:

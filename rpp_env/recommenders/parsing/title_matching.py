@@ -9,13 +9,19 @@ from copy import copy
 from functools import lru_cache
 from typing import Final, TypeVar
 
-from rpp_env.errors import RppError
+from rpp_env.recommenders.parsing.near_titles import (
+    LETTERS_PER_EDIT,
+    NEAR_MARGIN,
+    nearest_keys,
+    numbers_in,
+)
 from rpp_env.recommenders.parsing.title_text import (
     looks_like_subtitle,
     loosen,
     move_article_first,
     normalized_words,
     raw_key,
+    resolve_entities,
     resolve_escapes,
     split_bare_year,
     split_title,
@@ -25,8 +31,6 @@ from rpp_env.recommenders.parsing.title_text import (
 NOTHING: Final = -1
 AMBIGUOUS: Final = -2
 
-LETTERS_PER_EDIT: Final = 9
-NEAR_MARGIN: Final = 1
 LONGEST_NEAR: Final = 100
 MAX_NEAR_PAIRS: Final = 200_000
 YEAR_TOLERANCE: Final = 1
@@ -40,6 +44,12 @@ _EXPLAINS: Final = "is|was|because|since|which|directed|starring|stars|would|has
 _DELIMITER: Final = re.compile(
     r"\s[-\u2013—~|/=]+\s|[\u2013—]|-\s|[:(\[{,;…|\t]|[.!?](?=\s|$)|[\"”“»」』]|'(?=[\s:,.)-]|$)"
     rf"|\*\*|__|[*_`](?=\s|$)|\s(?=(?:{_EXPLAINS})\s)"
+)
+_INSTALMENT: Final = re.compile(  # what follows a delimiter makes another work: "Heat - Part 2"
+    r"\W{0,4}(?:(?:part|chapter|vol(?:ume)?|episode|book|season)\b\.?\s?"
+    r"(?:\d|[ivx]+\b|one\b|two\b|three\b|four\b|five\b)"
+    r"|the (?:movie|series|game|musical|sequel|beginning|final chapter)\b)",
+    re.IGNORECASE,
 )
 _OPENING: Final = " \t\"“”«»「『'\u2018*_`"
 _CLOSING: Final = " \t\"“”«»」』'\u2019*_`.,;"
@@ -72,10 +82,10 @@ class TitleMatcher:
 
     def __init__(self, candidates: Sequence[str]) -> None:
         self.candidates = tuple(candidates)
-        titles = [split_title(title) for title in self.candidates]
+        titles = [split_title(resolve_entities(title)) for title in self.candidates]
         self._years = [title.year for title in titles]
         names = [(title.name, split_year(title.full)[0], *title.others) for title in titles]
-        self._raw = _index((raw_key(title), i) for i, title in enumerate(self.candidates))
+        self._raw = _index((raw_key(title.full), i) for i, title in enumerate(titles))
         self._full = _index(
             (normalized_words(text), i)
             for i, title in enumerate(titles)
@@ -185,6 +195,8 @@ class TitleMatcher:
     def _delimits(self, delimiter: re.Match[str], head: str, rest: str, *, in_list: bool) -> bool:
         sign = delimiter[0].strip()
         words = normalized_words(head)
+        if _INSTALMENT.match(rest) or (sign in {",", "!", "?"} and _repeats(head, rest)):
+            return False
         if sign == ":":
             return not looks_like_subtitle(rest[1:])
         if sign == "" and len(words) == 1:
@@ -225,10 +237,10 @@ class TitleMatcher:
         keys = [key for key, _ in self._near_keys]
         edits: dict[int, int] = {}
         allowed: dict[int, int] = {}
-        for distance, place in _nearest(query, keys):
+        for distance, place in nearest_keys(query, keys):
             key, index = self._near_keys[place]
             fits = year is None or self._fits_year(index, year)
-            if fits and _numbers(key) == _numbers(query) and index not in edits:
+            if fits and numbers_in(key) == numbers_in(query) and index not in edits:
                 edits[index] = distance
                 allowed[index] = max(len(key), len(query)) // LETTERS_PER_EDIT
         ranked = sorted(edits, key=lambda index: edits[index])
@@ -259,21 +271,9 @@ class TitleMatcher:
         return self._only_fitting(sorted(fits), None)
 
 
-def _numbers(text: str) -> tuple[str, ...]:
-    return tuple(word for word in text.split() if any(c.isdigit() for c in word))
-
-
-def _nearest(query: str, keys: list[str]) -> list[tuple[int, int]]:
-    """(edits, place) of each key that is near enough to matter, the nearest first."""
-    try:
-        from rapidfuzz.distance import OSA
-    except ImportError as error:
-        raise RppError(
-            "near-miss titles need rapidfuzz, which is not installed: pip install 'rpp-env[llm]'"
-        ) from error
-    most = len(query) // LETTERS_PER_EDIT + 1 + NEAR_MARGIN
-    edits = [(OSA.distance(query, key, score_cutoff=most), place) for place, key in enumerate(keys)]
-    return sorted(pair for pair in edits if pair[0] <= most)
+def _repeats(head: str, rest: str) -> bool:
+    """Whether what follows a title repeats its words, as "Up, Up and Away" repeats "Up"."""
+    return re.search(rf"(?<!\w){re.escape(head.strip())}(?!\w)", rest) is not None
 
 
 def _has_letter(words: tuple[str, ...]) -> bool:

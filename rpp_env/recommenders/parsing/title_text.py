@@ -3,6 +3,7 @@
 This module knows nothing of candidates and answers; it works on one text.
 """
 
+import html
 import re
 import unicodedata
 from typing import Final, NamedTuple
@@ -10,6 +11,8 @@ from typing import Final, NamedTuple
 _MARKS: Final = re.compile("[\u0300-\u036f\u0640\u064b-\u0652\u0670]")
 _APOSTROPHE: Final = re.compile(r"(?<=\w)['\u2019\u02bc`\u00b4](?=\w)")
 _FRACTION: Final = re.compile("(?<=[0-9])([\u00bc-\u00be\u2150-\u215e])")
+_ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
+_TRADE_MARKS: Final = str.maketrans(dict.fromkeys("\u2122\u2120\u00ae\u00a9"))
 _WORD: Final = re.compile(r"[^\W_]+")
 _ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _PARENTHESIS: Final = re.compile(r"\(([^()]*)\)\s*$")
@@ -49,9 +52,10 @@ def normalized_words(text: str) -> tuple[str, ...]:
 
     The text is normalized (NFKC) and case folded. Diacritics of Latin, Greek, Cyrillic and Arabic
     letters are removed; those that make another letter in Japanese or Hindi stay. ``&`` is read as
-    "and". Apostrophes within words are removed. All other signs separate words.
+    "and", and HTML entities as their characters. Apostrophes within words and signs of trade marks
+    are removed. All other signs separate words.
     """
-    text = text.casefold()
+    text = resolve_entities(text).casefold()
     if not text.isascii():
         text = unicodedata.normalize("NFD", normalize_nfkc(text).casefold())
         text = unicodedata.normalize("NFC", _MARKS.sub("", text)).translate(_LETTERS)
@@ -60,8 +64,14 @@ def normalized_words(text: str) -> tuple[str, ...]:
 
 
 def normalize_nfkc(text: str) -> str:
-    """Normalizes to NFKC, except that "8½" becomes 8 1/2 instead of 81/2."""
-    return unicodedata.normalize("NFKC", _FRACTION.sub(r" \1", text))
+    """Normalizes to NFKC, without signs of trade marks; "8½" becomes 8 1/2 instead of 81/2."""
+    text = _FRACTION.sub(r" \1", text.translate(_TRADE_MARKS))
+    return unicodedata.normalize("NFKC", text)
+
+
+def resolve_entities(text: str) -> str:
+    """Replaces HTML entities by their characters: "&amp;" becomes "&"."""
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text
 
 
 def loosen(words: tuple[str, ...]) -> tuple[str, ...]:

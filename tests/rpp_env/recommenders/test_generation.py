@@ -40,7 +40,7 @@ def test_the_list_that_was_written_is_the_ranking():
     assert (best_first == [5, 4, 3, 2, 1]).all()
     assert recommender.llm_calls == 20
     assert recommender.counts == {
-        **{"lists": 20, "cut_short": 0, "empty": 0},
+        **{"lists": 20, "cut_short": 0, "cut_in_reasoning": 0, "empty": 0},
         **{"recognised": 100, "duplicated": 0, "invented": 0},
     }
 
@@ -91,6 +91,64 @@ def test_a_refusal_recognises_nothing_and_is_counted():
     assert (recommender.counts["empty"], recommender.counts["cut_short"]) == (40, 40)
     firsts = np.bincount(ranked.rankings[:, 0], minlength=5)
     assert firsts.max() < 20
+
+
+class Reasoner(Writer):
+    """A model whose chat template opens the reasoning itself."""
+
+    def apply_chat_template(self, *, system, user):
+        return f"{system}\n{user}\n<think>\n"
+
+
+DRAFT = "Let me see.\n1. {0}\n2. {1}\n"
+
+
+def draft(prompt, seed):
+    return DRAFT.format(*shown_titles(prompt))
+
+
+def rank_chats(llm, **options):
+    made, _ = renderer("numbers")
+    recommender = GenerationRecommender(llm, **options)
+    return recommender.rank(batch(made, range(20), output_format=1)), recommender.counts
+
+
+def test_a_draft_cut_within_reasoning_that_the_template_opened_is_counted_apart(caplog):
+    ranked, counts = rank_chats(Reasoner(draft, "length"))
+    assert (ranked.num_recognised == 0).all()
+    assert (counts["cut_short"], counts["cut_in_reasoning"], counts["empty"]) == (20, 20, 20)
+    assert caplog.text.count("Raise --max-tokens") == 1
+    assert "max_tokens=256" in caplog.text
+
+
+def test_reasoning_that_closes_is_followed_by_the_answer(caplog):
+    def answer(prompt, seed):
+        return f"{draft(prompt, seed)}</think>\n{alphabetical(prompt, seed)}"
+
+    for reason in ("stop", "length"):
+        ranked, counts = rank_chats(Reasoner(answer, reason))
+        assert (ranked.num_recognised == 5).all()
+        assert counts["cut_in_reasoning"] == 0
+    assert not caplog.text
+
+
+def test_an_answer_cut_without_a_word_was_cut_within_reasoning():
+    _, counts = rank_chats(Reasoner(lambda *_: "", "length"))
+    assert (counts["cut_in_reasoning"], counts["empty"]) == (20, 20)
+    _, counts = rank_chats(Reasoner(lambda *_: "", "stop"))
+    assert (counts["cut_in_reasoning"], counts["empty"]) == (0, 20)
+
+
+def test_a_users_own_marks_of_reasoning():
+    def answer(prompt, seed):
+        return f"<<ponder>>{draft(prompt, seed)}<<spoken>>{alphabetical(prompt, seed)}"
+
+    marks = (("<<ponder>>", "<<spoken>>"),)
+    ranked, _ = rank_chats(Reasoner(answer), reasoning_marks=marks)
+    unmarked, _ = rank_chats(Reasoner(alphabetical))
+    np.testing.assert_array_equal(ranked.rankings, unmarked.rankings)
+    with pytest.raises(ValueError, match="reasoning_marks"):
+        rank_chats(Reasoner(answer), reasoning_marks=("<<ponder>>",))
 
 
 def test_samples_have_seeds_of_their_own_and_are_merged_by_borda():

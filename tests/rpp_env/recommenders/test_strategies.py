@@ -75,7 +75,7 @@ def test_another_parser_reads_stored_lists_anew(tmp_path, monkeypatch):
             store=store,
         )
 
-    def backwards(text, candidates, *, seed):
+    def backwards(text, candidates, *, seed, **options):
         parsed = parse_ranking(text, candidates, seed=seed)
         return dataclasses.replace(parsed, order=parsed.order[::-1])
 

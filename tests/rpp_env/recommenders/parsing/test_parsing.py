@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from rpp_env.errors import RppError
 from rpp_env.recommenders.parsing import parse_ranking
-from rpp_env.recommenders.parsing.ranking import MAX_CHARACTERS
+from rpp_env.recommenders.parsing.answer_cleaning import MAX_CHARACTERS
 
 CORPUS = yaml.safe_load(Path(__file__).with_name("parser_corpus.yaml").read_text("utf-8"))
 CASES = CORPUS["cases"]
 BARE = CORPUS["sets"]["bare"]
-KEYS = {"name", "candidates", "text", "order", "duplicated", "invented"}
+KEYS = {"name", "candidates", "text", "order", "duplicated", "invented", "cut"}
 FIRST_SLOT_LIMIT = 29.6  # chi-square with 10 - 1 degrees of freedom, p = 0.0005
 
 
@@ -44,6 +44,7 @@ def test_corpus(case):
         case.get("duplicated", 0),
         case.get("invented", 0),
     )
+    assert parsed.cut_in_reasoning == case.get("cut", False)
     others = [parse_ranking(case["text"], candidates, seed=seed).order for seed in range(20)]
     assert {order[:known] for order in others} == {tuple(case["order"])}
     if len(candidates) - known > 1:
@@ -51,7 +52,7 @@ def test_corpus(case):
 
 
 def test_the_corpus_is_large_and_says_each_thing_once():
-    assert len(CASES) >= 160
+    assert len(CASES) >= 500
     assert len({case["name"] for case in CASES}) == len(CASES)
     assert len({(str(case["candidates"]), case["text"]) for case in CASES}) == len(CASES)
     assert all(case.keys() <= KEYS for case in CASES)
@@ -141,6 +142,19 @@ HOSTILE = {
     "letters": "A>",
     "hashes": "#",
     "no": "no ",
+    "ties": "1 = 2",
+    "boxes": "\\boxed{",
+    "commands": "\\text{a} \\succ ",
+    "tables of tabs": "rank\ttitle\n1\tUp\n",
+    "tables of commas": 'rank,title\n1,"Up\n',
+    "entities": "&amp;",
+    "tags that close": "<think>a</think>Up\n",
+    "tags on lines": "Up <reason>a</reason>",
+    "brackets of thought": "[THINK]",
+    "channels": "<|channel|>analysis<|message|>",
+    "words and numbers": "Document [3] ",
+    "words": "option ",
+    "refusals": "je ne ",
 }
 
 
@@ -237,7 +251,9 @@ LISTS = {
 
 
 @given(
-    st.sampled_from(["films", "bare", "numbers", "series", "subtitles", "world"]),
+    st.sampled_from(
+        ["films", "bare", "numbers", "series", "subtitles", "world", "goods", "spelled"]
+    ),
     st.sampled_from(sorted(LISTS)),
     st.randoms(use_true_random=False),
 )

@@ -61,8 +61,8 @@ def make_mdp(
         recommender: What ranks, instead of `llm`.
         refine: An LLM, or ``backend:model``, that rewrites the chosen sentences before they are
             sent (RPP+).
-        cache: Whether what the LLM answers is kept for later processes, in the cache's folder; an
-            LLM that has no `identity` is remembered in this process alone.
+        cache: Whether the LLM's answers are stored for later processes, in the cache's folder.
+            Answers of an LLM without `identity` are not.
         num_candidates: M, candidates of an instance.
         targets_per_user: Instances of a user, the last ones of their sequence.
         horizon: Steps of an episode.

@@ -17,7 +17,7 @@ from rpp_env.assets import ASSETS
 from rpp_env.data import Interactions
 from rpp_env.errors import LLMUnavailableError
 from rpp_env.llm import LLM
-from rpp_env.llm.base import identity_of
+from rpp_env.llm.base import llm_identity
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA, load_data
 from rpp_env.recommenders import RankingConfig
@@ -134,7 +134,7 @@ def about(
             "seed": seed,
         },
         "llm": {
-            **identity_of(llm),
+            **llm_identity(llm),
             "spec": llm_name,
             "licence": _licence(llm_name.partition(":")[2]),
         },

@@ -49,8 +49,10 @@ def scoreboard_table(scoreboard: Scoreboard) -> RenderableType:
         f"The critic chooses one {tries}." if tries else "",
         "Intervals: bootstrap over users.",
         "Gain: of NDCG@10 over the best fixed prompt, paired by user.",
-        "LLM calls: prompts sent for this row; a prompt answered before is not sent again.",
-        f"Training sent {scoreboard.training_llm_calls:,}.",
+        "LLM calls: distinct prompts asked for; those of a row above do not count again.",
+        f"Training asked for {scoreboard.training_llm_calls:,}.",
+        f"Requests that really went out: {scoreboard.requests:,},",
+        f"in training {scoreboard.training_requests:,}.",
         "Recognised: candidates that the LLM itself ranked.",
     )
 

@@ -21,6 +21,7 @@ from rpp_agents.evaluation.statistics import Interval, bootstrap_mean
 from rpp_agents.registry import load_agent
 from rpp_agents.rollouts.play import PlayedEpisodes, play
 from rpp_agents.training import run_folder
+from rpp_agents.training.accounting import accounts, read_usage
 from rpp_agents.training.train import load_answers, run_fingerprint, save_answers
 from rpp_agents.training.train_config import TrainConfig, config_from_json
 from rpp_env import PromptMDP, live_mdp
@@ -46,7 +47,7 @@ class ScoreboardRow:
     ndcg: dict[int, Interval]  # by cut-off
     gain: Interval | None  # NDCG@10 over the best fixed prompt, paired by user; None for itself
     recognised: float | None  # fraction of candidates the LLM ranked; None without an LLM
-    llm_calls: int | None  # prompts sent for this row; None without an LLM
+    llm_calls: int | None  # distinct prompts asked for; None without an LLM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ class Scoreboard:
     num_users: int
     seed: int
     training_llm_calls: int
+    requests: int  # that really went to an LLM for this table; `llm_calls` counts prompts asked for
+    training_requests: int
     rows: tuple[ScoreboardRow, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -102,13 +105,17 @@ def evaluate_run(
                 "before it, so that not every prompt can be ranked"
             )
         ids = evaluation_instances(mdp, split=split, users=users, seed=seed)
+        requests = -accounts(mdp).get("requests", 0)
         rows = _rows(mdp, agent, fixed, ids, seed=seed, oracle=oracle)
+        requests += accounts(mdp).get("requests", 0)
     last = run_folder.FIXED if fixed is not None else run_folder.CHECKPOINT
     return Scoreboard(
         split=split,
         num_users=len(ids),
         seed=seed,
         training_llm_calls=int(run_folder.read_metrics(folder, last)[-1]["llm_calls"]),
+        requests=int(requests),
+        training_requests=int(read_usage(folder).get("requests", 0)),
         rows=tuple(rows),
     )
 

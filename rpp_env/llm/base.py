@@ -133,14 +133,14 @@ class GeneratingLLM(LLM, Protocol):
         Args:
             prompts: B prompts: chats, put into the model's own format, or plain texts.
             decoding: How tokens are drawn.
-            seeds: One a prompt, for a temperature above 0; by default all 0. Shape: (B,).
+            seeds: One per prompt, for a temperature above 0; by default all 0. Shape: (B,).
             schemas: For each prompt a JSON schema that its completion must be an instance of, for
                 an LLM with ``structured_outputs``. Shape: (B,).
         """
         ...
 
 
-def identity_of(llm: LLM) -> dict[str, str]:
+def llm_identity(llm: LLM) -> dict[str, str]:
     """What determines an LLM's answers: what its `identity` says, or its name if it has none."""
     identity = getattr(llm, "identity", None)
     return {"name": llm.name} if identity is None else dict(identity())

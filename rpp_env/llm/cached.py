@@ -29,9 +29,10 @@ from rpp_env.llm.base import (
     Chat,
     Completion,
     Decoding,
-    identity_of,
+    llm_identity,
 )
-from rpp_env.store import AnswerLookup, AnswerStore, SourceAnswers
+from rpp_env.store import AnswerStore
+from rpp_env.store.lookup import AnswerLookup, SourceAnswers
 from rpp_env.types import FloatArray
 
 RUN_ANSWERS: Final = "answers.sqlite"  # in a run folder
@@ -116,7 +117,7 @@ class CachedLLM:
         )
 
     def close_run(self) -> None:
-        """Lets go of the run folder's file, which is whole then; the next use opens it again."""
+        """Closes the run folder's file, so that it can be copied; the next use opens it again."""
         if self._of_run is not None:
             self._of_run.store.close()
 
@@ -256,7 +257,7 @@ class CachedLLM:
         if self._store is None:
             return stores
         if self._source is None:
-            identity = identity_of(self._llm)
+            identity = llm_identity(self._llm)
             self._source = json.dumps({"llm": identity}, sort_keys=True, separators=(",", ":"))
         return [*stores, SourceAnswers(store=self._store, source=self._source)]
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 from rpp_env.assets import ASSETS, build_once, cache_dir, fetch
 from rpp_env.errors import did_you_mean
 
+_FORMAT: Final = 2  # of converted checkpoints; raise it when they are converted in another way
+
 DTYPES: Final = ("float32", "bfloat16", "float16")
 WEIGHT_FILES: Final = ("*.gguf", "*.safetensors", "*.bin")
 # The configuration, the tokenizer, the chat template.
@@ -48,7 +50,7 @@ def resolve_checkpoint(model: str) -> str:
         return str(folder)
     return str(
         build_once(
-            cache_dir() / "converted" / f"{model}-dense-float32",
+            cache_dir() / "converted" / f"{model}-{ASSETS[model].sha256[:8]}-float32-{_FORMAT}",
             lambda staging: _dequantise(weights, staging),
         )
     )

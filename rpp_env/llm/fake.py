@@ -92,7 +92,7 @@ class FakeLLM:
 
         See `GeneratingLLM`. A prompt without a list is answered by a sentence.
         """
-        texts = [self._text_of(prompt) for prompt in prompts]
+        texts = [self._prompt_text(prompt) for prompt in prompts]
         drawn = [0] * len(texts) if seeds is None or not decoding.temperature else seeds
         forms = [None] * len(texts) if schemas is None else schemas
         completions = []
@@ -110,7 +110,7 @@ class FakeLLM:
         self._count(texts, num_written=sum(len(split_tokens(c.text)) for c in completions))
         return completions
 
-    def _text_of(self, prompt: Chat | str) -> str:
+    def _prompt_text(self, prompt: Chat | str) -> str:
         if isinstance(prompt, str):
             return prompt
         opened = self.apply_chat_template(system=prompt.system, user=prompt.user)

@@ -1,4 +1,4 @@
-"""From a string to an LLM: ``backend:model``. What each backend can do is asked for here too."""
+"""Makes an LLM from ``backend:model``, and checks what an LLM can do."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ BACKENDS: dict[str, Callable[..., LLM]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """How an LLM's engine runs or is asked; what is None is left to the backend."""
+    """Options of an LLM's engine or server. None leaves an option to the backend."""
 
     dtype: str | None = None
     """transformers, vllm: float32, bfloat16 or float16; by default bfloat16 on a GPU, else
@@ -46,16 +46,16 @@ class EngineConfig:
     retry_seconds: float | None = None
     """openai: seconds for which a request is tried again before the work stops; by default 300."""
     revision: str | None = None
-    """openai: which version of the model the server has, for those who know; part of what kept
-    answers are told apart by, in place of the server's address."""
+    """openai: the version of the model on the server. It replaces the server's address in the keys
+    of stored answers."""
 
     def load(self, spec: str, *others: str) -> LLM:
-        """The LLM that `spec` names, run so; see `load_llm`.
+        """Returns the LLM that `spec` names, with these options; see `load_llm`.
 
         Args:
             spec: ``backend:model``.
-            *others: LLMs that are run with the same options: one that the backend of `spec` does
-                not have may be for these.
+            *others: Specs of other LLMs that get the same options. An option that the backend of
+                `spec` does not have is no error if the backend of one of these has it.
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
         elsewhere = {name for other in others for name in backend_options(other)}

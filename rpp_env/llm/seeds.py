@@ -1,4 +1,4 @@
-"""The seeds of completions: one a prompt, whatever engine draws the tokens."""
+"""The seeds of completions: one per prompt, the same for every engine."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,11 +8,11 @@ from rpp_env.option_checks import whole_number
 MAX_SEED: Final = 2**63 - 1
 
 
-def seeds_of_prompts(seeds: Sequence[int] | None, num_prompts: int) -> list[int]:
-    """Returns one seed a prompt; all 0 where none is given.
+def prompt_seeds(seeds: Sequence[int] | None, num_prompts: int) -> list[int]:
+    """Returns one seed per prompt; all are 0 if none is given.
 
     Args:
-        seeds: One a prompt, each from 0 to 2**63 - 1, or None. Shape: (B,).
+        seeds: One per prompt, each from 0 to 2**63 - 1, or None. Shape: (B,).
         num_prompts: B.
 
     Raises:

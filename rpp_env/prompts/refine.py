@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from rpp_env.llm.base import GENERATE, LLM, Chat, Decoding, identity_of
+from rpp_env.llm.base import GENERATE, LLM, Chat, Decoding, llm_identity
 from rpp_env.llm.cached import CachedLLM
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
@@ -197,7 +197,7 @@ class SentenceRefiner:
             known = [
                 (pattern, dotted(text))
                 for pattern, name in enumerate(PATTERNS)
-                for text in dict.fromkeys(map(_text_of, getattr(self._catalog, name)))
+                for text in dict.fromkeys(map(_entry_text, getattr(self._catalog, name)))
                 if text
             ]
             self._originals = (
@@ -209,7 +209,7 @@ class SentenceRefiner:
         return nearest
 
     def _texts(self, row: Sequence[int]) -> list[str]:
-        return [_text_of(entry) for entry in self._catalog.entries(row)]
+        return [_entry_text(entry) for entry in self._catalog.entries(row)]
 
     def load(self, folder: Path) -> None:
         """Answers from a run folder first, and keeps there what the LLM writes from now on."""
@@ -236,13 +236,13 @@ class SentenceRefiner:
         """JSON text: what determines a rewriting besides the catalog. In config.json of runs."""
         about = {
             "refine": _FORMAT,
-            "llm": identity_of(self._llm),
+            "llm": llm_identity(self._llm),
             "decoding": vars(self._decoding),
         }
         return json.dumps(about, sort_keys=True)
 
 
-def _text_of(entry: str | HistoryRecords | OutputFormat) -> str:
+def _entry_text(entry: str | HistoryRecords | OutputFormat) -> str:
     if isinstance(entry, HistoryRecords):
         return entry.text
     return entry.instruction if isinstance(entry, OutputFormat) else entry

@@ -12,7 +12,8 @@ import numpy as np
 from rpp_env.prompts.render import prompt_key
 from rpp_env.recommenders.asked_prompts import AskedPrompts
 from rpp_env.recommenders.base import Recommender
-from rpp_env.store import AnswerLookup, AnswerStore, SourceAnswers
+from rpp_env.store import AnswerStore
+from rpp_env.store.lookup import AnswerLookup, SourceAnswers
 from rpp_env.types import FloatArray, IntArray, PromptBatch, RankingBatch
 
 _FORMAT: Final = 2  # raise it when keys or values are written in another way

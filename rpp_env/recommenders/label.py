@@ -18,14 +18,14 @@ _Form = tuple[bool, str]  # of a prompt: whether it is a chat, and what its answ
 
 
 class LabelRecommender(LLMRecommender):
-    """Orders candidates by log p(letter | prompt): one forward pass a prompt.
+    """Orders candidates by log p(letter | prompt), in one forward pass per prompt.
 
-    Small models prefer a letter (mostly A) whatever it stands for. What they prefer is the mean
-    log-probability of each position over prompts in which candidates stand at random places; it
-    is measured once, on `calibration`, for each form of prompts (chat or not, and how the answer
-    begins), and subtracted from every score
-    (as Zhao et al. 2021, arXiv 2102.09690, do with prompts without content). `permutations`
-    averages over orders of the candidates, against what is left of it.
+    Small models prefer a letter (mostly A) whatever it stands for. This preference is the mean
+    log-probability of each position over prompts in which candidates stand at random places. It is
+    measured once on `calibration`, for each form of prompts (chat or not, and how the answer
+    begins), and subtracted from every score, as Zhao et al. 2021 (arXiv 2102.09690) do with prompts
+    without content. `permutations` averages over orders of the candidates, which reduces what is
+    left of the preference.
 
     Prompts must list their candidates, marked with letters: see the catalog ``movies-letters``.
     A candidate whose letter the LLM told nothing about is not recognised, and goes behind. Equal
@@ -76,7 +76,7 @@ class LabelRecommender(LLMRecommender):
         ]
         by_position = self._score(shown).reshape(len(rendered), self._permutations, -1)
         if self._calibration is not None:
-            by_position = by_position - self._means_of(means, rendered)[:, None]
+            by_position = by_position - self._form_means(means, rendered)[:, None]
         by_slot = np.empty_like(by_position)
         for p in range(self._permutations):
             slots = np.array([own[p] for own in orders])
@@ -115,7 +115,7 @@ class LabelRecommender(LLMRecommender):
                 self._means = {form: _mean(scores[of_form]) for form, of_form in rows.items()}
             return self._means
 
-    def _means_of(self, means: dict[_Form, FloatArray], prompts: Sequence[Prompt]) -> FloatArray:
+    def _form_means(self, means: dict[_Form, FloatArray], prompts: Sequence[Prompt]) -> FloatArray:
         missing = {_form(prompt) for prompt in prompts} - means.keys()
         if missing:
             raise RppError(

@@ -10,7 +10,7 @@ def order_by_score(scores_BM: FloatArray, keys_B: IntArray, *, seed: int) -> Int
 
     Args:
         scores_BM: Score of each slot. Shape: (B, M).
-        keys_B: A number a row, such as its instance. Shape: (B,).
+        keys_B: One number per row, such as its instance. Shape: (B,).
         seed: Seed of the permutations.
 
     Returns:

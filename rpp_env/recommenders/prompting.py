@@ -1,4 +1,4 @@
-"""How strategies put a rendered prompt before an LLM."""
+"""From rendered prompts to what an LLM is given."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def chat_or_text(prompt: Prompt) -> Chat | str:
 
 
 def following(context: str, texts: Sequence[str]) -> list[str]:
-    """The texts as they stand behind a context: after a space, unless it ends in one."""
+    """Puts a space before each text, unless the context ends with a space or a line break."""
     return [text if context.endswith(("\n", " ")) else f" {text}" for text in texts]
 
 

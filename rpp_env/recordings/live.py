@@ -36,7 +36,7 @@ def live_mdp(
             it names.
         llm: An LLM, or ``backend:model``; by default the recorded one with weights of the recorded
             type. It ranks by the recorded strategy.
-        cache: Whether what the LLM answers is kept for later processes, in the cache's folder.
+        cache: Whether the LLM's answers are stored for later processes, in the cache's folder.
         horizon: Steps of an episode.
         reward_k: Cut-off of the NDCG that is the reward.
         progress: Whether to show progress bars.

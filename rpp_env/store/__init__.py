@@ -1,14 +1,6 @@
 """A durable store of answers: bytes under keys, in one SQLite file that many processes share."""
 
 from rpp_env.store.answers import AnswerStore
-from rpp_env.store.lookup import AnswerLookup, SourceAnswers
 from rpp_env.store.reports import SourceStats, StoreDamage, StoreStats
 
-__all__ = [
-    "AnswerLookup",
-    "AnswerStore",
-    "SourceAnswers",
-    "SourceStats",
-    "StoreDamage",
-    "StoreStats",
-]
+__all__ = ["AnswerStore", "SourceStats", "StoreDamage", "StoreStats"]

@@ -96,7 +96,7 @@ class AnswerStore:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the file; the next use opens it again."""
+        """Closes the file; the next use opens it again."""
         with self._file.lock:
             if self._file.is_open:
                 self._write_uses()
@@ -157,7 +157,7 @@ class AnswerStore:
             connection.executemany(_PUT, [row + made for row in rows])
 
     def stats(self) -> StoreStats:
-        """Counts what is there."""
+        """Returns how many answers there are, their size and their sources."""
         with self._file.connected() as connection:
             rows = connection.execute(
                 "SELECT sources.source, count(*), sum(length(key) + length(value)), min(written), "
@@ -195,7 +195,7 @@ class AnswerStore:
             How many went.
 
         Raises:
-            ValueError: Nothing is given, or a number is negative.
+            ValueError: No condition is given, or a number is negative.
         """
         if unused_days is None and source_contains is None and max_bytes is None:
             raise ValueError("nothing to go by: give unused_days, source_contains or max_bytes")
@@ -260,8 +260,12 @@ class AnswerStore:
         return removed
 
     def _write_uses(self) -> None:
-        """Best effort: never waits for another that writes."""
-        with suppress(CacheError), self._file.impatient(), self._file.transaction() as connection:
+        """Notes which answers were used today, unless another process is writing."""
+        with (
+            suppress(CacheError),
+            self._file.without_waiting(),
+            self._file.transaction() as connection,
+        ):
             today = _today()
             connection.executemany(
                 "UPDATE answers SET used_day = ? WHERE key = ? AND used_day < ?",
@@ -280,7 +284,7 @@ def _close_all() -> None:
 
 
 def _checksum(key: object, value: object) -> bytes | None:
-    """Of a value and where it belongs; None for what no store has put there."""
+    """Checksum of a key and its value; None if one of them is not bytes."""
     if not isinstance(key, bytes) or not isinstance(value, bytes):
         return None
     return hashlib.blake2b(key + value, digest_size=8).digest()

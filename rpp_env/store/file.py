@@ -1,4 +1,4 @@
-"""An SQLite file that processes, threads and forks share safely; knows nothing of what is in it."""
+"""An SQLite file that processes, threads and forks share safely. Knows nothing of its content."""
 
 import os
 import random
@@ -34,7 +34,7 @@ _UNUSABLE: Final = (
 
 
 class StoreFile:
-    """One connection a process, opened at the first use; threads use it in turn.
+    """One connection per process, opened at the first use. Threads use it one after the other.
 
     It is closed before a fork, since the locks it holds on the file are not inherited (a child that
     relied on them could lose what it writes), and opened anew on both sides at the next use.
@@ -75,7 +75,7 @@ class StoreFile:
         return self._connection is not None
 
     def close(self) -> None:
-        """Lets go of the file; the next use opens it again."""
+        """Closes the connection; the next use opens it again."""
         with self.lock:
             if self._connection is not None:
                 self._connection.close()
@@ -83,7 +83,7 @@ class StoreFile:
 
     @contextmanager
     def connected(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for this thread alone while the block lasts.
+        """Yields the connection; other threads wait until the block ends.
 
         Raises:
             CacheError: The file cannot be used; the message says why, and what to do.
@@ -100,14 +100,14 @@ class StoreFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is written in the block is there whole when it ends, or not at all.
+        """Commits when the block ends; rolls back if it raises.
 
         Raises:
             CacheError: As `connected`.
         """
         with self.connected() as connection:
             try:
-                # At once a writer: one that becomes it later can be refused for what it has read.
+                # Take the write lock now; upgrading a read transaction can fail with SQLITE_BUSY.
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
@@ -117,8 +117,8 @@ class StoreFile:
                 raise
 
     @contextmanager
-    def impatient(self) -> Iterator[None]:
-        """Within the block a file that another process is writing to is an error at once."""
+    def without_waiting(self) -> Iterator[None]:
+        """Within the block, a file that another process writes to raises CacheError at once."""
         with self.connected() as connection:
             connection.execute("PRAGMA busy_timeout = 0")
             try:
@@ -156,7 +156,7 @@ class StoreFile:
                 self._prepare(connection)
             except BaseException as error:
                 connection.close()
-                # Turning a new file's log on does not wait for others that do the same.
+                # Turning on the log of a new file fails if another process does the same.
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                 if code != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
@@ -167,7 +167,7 @@ class StoreFile:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         for name, function in self._functions.items():
             connection.create_function(name, 2, function, deterministic=True)
-        # In one look: another process may be making it this moment.
+        # In one transaction, because another process may be making the file right now.
         connection.execute("BEGIN")
         is_ours = self._is_ours(connection)
         connection.execute("COMMIT")
@@ -185,7 +185,7 @@ class StoreFile:
         connection.execute("PRAGMA synchronous = NORMAL")
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:
-        """False for an empty file; another's is an error."""
+        """Returns False for an empty file; raises CacheError for a file of something else."""
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if (application, version) == (self._application_id, self._version):

@@ -1,4 +1,4 @@
-"""What a store says of itself."""
+"""Statistics and damage reports of a store."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -17,7 +17,7 @@ from rpp_env.llm.base import (
 )
 from rpp_env.llm.checkpoint import check_dtype, resolve_checkpoint, weights_identity
 from rpp_env.llm.prompt_tokens import PromptTokens, check_length, check_prompts
-from rpp_env.llm.seeds import seeds_of_prompts
+from rpp_env.llm.seeds import prompt_seeds
 from rpp_env.llm.transformers.packing import pack
 from rpp_env.llm.usage import LLMUsage
 from rpp_env.option_checks import whole_number
@@ -140,7 +140,7 @@ class TransformersLLM:
                 f"{self.name} cannot constrain its answers to JSON schemas ({STRUCTURED_OUTPUTS}); "
                 "use the backend vllm or openai, or leave schemas out"
             )
-        seeds = seeds_of_prompts(seeds, len(prompts))
+        seeds = prompt_seeds(seeds, len(prompts))
         tokenizer, model = self._load()
         tokens = PromptTokens(tokenizer, self.name)
         ids = tokens.prompts(prompts)

@@ -22,7 +22,7 @@ from rpp_env.llm.prompt_tokens import (
     check_length,
     check_prompts,
 )
-from rpp_env.llm.seeds import seeds_of_prompts
+from rpp_env.llm.seeds import prompt_seeds
 from rpp_env.llm.usage import LLMUsage
 from rpp_env.llm.vllm.engine import VllmEngine, runs_on_cpu, vllm_version
 from rpp_env.llm.vllm.scores import next_tokens, score_continuations
@@ -162,7 +162,7 @@ class VllmLLM:
             raise ValueError(
                 f"schemas has {len(schemas)} values for {len(prompts)} prompts; give one each"
             )
-        seeds = seeds_of_prompts(seeds, len(prompts))
+        seeds = prompt_seeds(seeds, len(prompts))
         tokens = self._tokens()
         ids = tokens.prompts(prompts)
         check_prompts(ids)

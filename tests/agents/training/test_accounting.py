@@ -2,12 +2,14 @@
 
 import io
 import json
+import shutil
 
 import pytest
 from rich.console import Console
 from strategy_prompts import small_mdp
 
 from rpp_agents.cli.tables import usage_table
+from rpp_agents.evaluation.scoreboard import evaluate_run
 from rpp_agents.training import run_folder as runs
 from rpp_agents.training.accounting import Ledger, accounts, read_usage
 from rpp_agents.training.train import train
@@ -87,6 +89,19 @@ def test_a_store_is_counted_and_changes_no_metric(whole, tmp_path):
     assert (first["cache_hits"], first["cache_misses"]) == (0, first["requests"])
     assert (second["cache_hits"], second["cache_misses"]) == (first["requests"], 0)
     assert second["requests"] == 0
+
+
+def test_a_table_tells_prompts_asked_for_from_requests(whole, tmp_path):
+    with AnswerStore(tmp_path / "answers.sqlite") as store:
+        boards = []
+        for name in ("first", "second"):
+            folder = shutil.copytree(whole, tmp_path / name)
+            boards.append(evaluate_run(folder, mdp=small_mdp(FakeLLM("0"), store=store)))
+    first, second = boards
+    assert first.rows == second.rows
+    assert first.requests == sum(row.llm_calls or 0 for row in first.rows[:4]) > 0
+    assert second.requests == 0
+    assert first.training_requests == second.training_requests == first.training_llm_calls
 
 
 def test_prices(tmp_path):

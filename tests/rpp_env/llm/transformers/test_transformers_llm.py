@@ -3,15 +3,16 @@
 import copy
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
 
 from rpp_env import PATTERNS, RPPParallelEnv, toy_mdp
-from rpp_env.assets import cache_dir
 from rpp_env.errors import LLMError
 from rpp_env.llm import BACKENDS, LLM, LoglikelihoodLLM, load_llm
+from rpp_env.llm.checkpoint import resolve_checkpoint
 from rpp_env.llm.transformers.transformers_llm import TransformersLLM
 from rpp_env.recommenders import LikelihoodRecommender, MemoryCachedRecommender
 
@@ -276,7 +277,7 @@ def test_the_embedded_model_agrees_with_plain_transformers():
         scores = llm.loglikelihood(contexts, continuations)
     finally:
         llm.close()
-    checkpoint = cache_dir() / "converted" / "smollm2-135m-instruct-dense-float32"
+    checkpoint = Path(resolve_checkpoint("smollm2-135m-instruct"))
     assert_close(scores, one_by_one(checkpoint, contexts, continuations), atol=1e-3)
     assert scores[0][0] > scores[0][1]
     assert scores[1][1] > scores[1][0]

@@ -23,8 +23,13 @@ def env():
 
 
 @pytest.fixture(params=sorted(AGENTS))
-def agent(request, env):
-    return make_agent(request.param, AgentSpec.of(env), seed=2)
+def registered_name(request):
+    return request.param
+
+
+@pytest.fixture
+def agent(registered_name, env):
+    return make_agent(registered_name, AgentSpec.of(env), seed=2)
 
 
 def same_rollout(left, right):
@@ -49,16 +54,16 @@ def test_learning_reports_finite_numbers(agent, env):
     assert all(np.isfinite(value) for value in metrics.values())
 
 
-def test_the_same_seed_gives_the_same_agent(agent, env):
-    twin = make_agent(agent.name, agent.spec, seed=2)
+def test_the_same_seed_gives_the_same_agent(registered_name, agent, env):
+    twin = make_agent(registered_name, agent.spec, seed=2)
     for _ in range(2):
         rollouts = [collect(env, each, seed=7) for each in (agent, twin)]
         same_rollout(*rollouts)
         assert agent.learn(rollouts[0]) == twin.learn(rollouts[1])
 
 
-def test_another_seed_gives_another(agent, env):
-    other = make_agent(agent.name, agent.spec, seed=3)
+def test_another_seed_gives_another(registered_name, agent, env):
+    other = make_agent(registered_name, agent.spec, seed=3)
     rollouts = [collect(env, each, seed=7) for each in (agent, other)]
     assert not np.array_equal(rollouts[0].actions, rollouts[1].actions)
 

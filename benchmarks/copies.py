@@ -1,14 +1,14 @@
-"""What copies of an environment with a loaded LLM cost in memory: none of them carries the LLM.
+"""Memory of copies of an environment with a loaded LLM: no copy holds the LLM again.
 
 An environment ranks once with the LLM in this process, so that its weights are in memory. It is
-then deep-copied, pickled and forked. The last line is JSON, all in MiB (Linux counts them):
+then deep-copied, pickled and forked. The last line is JSON, all in MiB (as Linux counts memory):
 
-    llm                what loading the LLM and ranking once added to this process
-    deepcopies         what deep copies added, all together
+    llm                memory that loading the LLM and ranking once added to this process
+    deepcopies         memory that all deep copies together added
     num_copies         how many
     pickle             bytes of one pickled environment
-    fork_before_step   memory of its own that a forked process has after a reset
-    vector             what a batch of `num_copies` environments added
+    fork_before_step   memory that a forked process does not share, after a reset
+    vector             memory that a batch of `num_copies` environments added
 """
 
 import copy
@@ -41,7 +41,7 @@ class Args:
     copies: int = 64
     """Deep copies, and environments of the batch."""
     out: Path | None = None
-    """File to keep the line of JSON in."""
+    """File for the line of JSON."""
 
 
 def memory(kind: str) -> float:
@@ -52,13 +52,13 @@ def memory(kind: str) -> float:
 
 
 def in_child(env: RPPEnv, results: Any) -> None:
-    """What a forked process does before it ranks."""
+    """Steps that a forked process takes before it ranks."""
     env.reset(seed=1)
     results.put(memory("Private_Dirty"))
 
 
 def forked(env: RPPEnv) -> float:
-    """Memory of a forked process's own."""
+    """Memory that a forked process does not share."""
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     child = context.Process(target=in_child, args=(env, results))

@@ -1,12 +1,11 @@
-"""What rpp-env itself takes around an LLM: seconds of everything else, for 1,000 prompts.
+"""The time that rpp-env takes around an LLM: seconds of everything else per 1,000 prompts.
 
 RPP's agent plays and learns on MovieLens-100K as `rpp train --live` does: prompts are rendered,
-asked, parsed, remembered and stored, observations made, the agent chooses and learns. What the LLM
-takes is measured at its methods; the rest is the overhead. First with an LLM that answers at once,
-for each strategy; then with another one, on which the share of the overhead is measured. The last
-line is JSON:
+sent, parsed and stored, observations are made, the agent chooses and learns. The time of the LLM is
+measured at its methods; the rest is the overhead. It is measured for each strategy with the fake
+LLM, then with `--llm`, for the share of the overhead. The last line is JSON:
 
-    overhead   by strategy, with the LLM that answers at once:
+    overhead   by strategy, with the fake LLM:
         seconds_per_1000   of everything but the LLM
         prompts            that were ranked
     llm        with --llm:
@@ -51,13 +50,13 @@ class Args:
     llm: str | None = None
     """backend:model of an LLM to measure the share of the overhead on."""
     strategy: str = "likelihood"
-    """How that one ranks."""
+    """Strategy of `llm`."""
     iterations: int = 4
-    """Rollouts with the LLM that answers at once; the other LLM does one."""
+    """Rollouts with the fake LLM; `llm` gets one."""
     num_envs: int = 64
-    """Episodes a rollout, each of 15 prompts."""
+    """Episodes per rollout, each of 15 prompts."""
     out: Path | None = None
-    """File to keep the line of JSON in."""
+    """File for the line of JSON."""
 
 
 class Stopwatch:
@@ -85,7 +84,7 @@ class Stopwatch:
 
 
 def train(llm: LLM, strategy: str, *, iterations: int, num_envs: int) -> dict[str, Any]:
-    """Trains on an LLM, whose answers go to a new store; seconds in and around it."""
+    """Trains on an LLM with a new store; returns the seconds in the LLM and around it."""
     config = RankingConfig(strategy=strategy)  # type: ignore[arg-type]
     mdp = make_mdp(llm=llm, ranking=config, cache=False, progress=False)
     agent = make_agent("a2c", agent_spec(mdp), seed=0)
@@ -95,7 +94,7 @@ def train(llm: LLM, strategy: str, *, iterations: int, num_envs: int) -> dict[st
         mdp.recommender = build_recommender(
             llm, config, renderer=mdp.renderer, instances=mdp.instances, store=store
         )
-        agent.learn(play_once(mdp, agent, ids[:2]))  # what is loaded at the first call
+        agent.learn(play_once(mdp, agent, ids[:2]))  # loads what is loaded at the first call
         calls, in_llm = mdp.recommender.llm_calls, watch.seconds
         start = time.perf_counter()
         for iteration in range(iterations):

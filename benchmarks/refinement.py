@@ -1,10 +1,10 @@
-"""RPP beside RPP+: the same agent with the catalog's sentences, and with an LLM polishing them.
+"""RPP and RPP+: the same agent with the catalog's sentences, and with an LLM that rewrites them.
 
 Both arms train on the same users with as many prompts, and are evaluated on the same test users.
-The runs are kept, so that an interrupted comparison goes on. The last line is JSON:
+The runs are stored, so that an interrupted comparison can be resumed. The last line is JSON:
 
     scores       by arm (plain, refined): NDCG@10 of the best fixed prompt, of the last step, of the
-                 step that the critic values most, and the mean over all steps, with 95 % intervals
+                 step with the highest critic value, and the mean over all steps, with 95 % intervals
     differences  refined minus plain, paired by user, for each of these
     sentences    rewritten by the refiner: refined, unchanged, rejected, and rejected by reason
     rejection_rate
@@ -43,29 +43,29 @@ class Args:
     """Options."""
 
     folder: Path = Path("runs/refinement")
-    """Where the runs are kept."""
+    """Folder of the runs."""
     llm: str = DEFAULT_LLM
-    """Ranks, in both arms."""
+    """backend:model of the LLM that ranks, in both arms."""
     refine: str = DEFAULT_LLM
-    """Polishes the sentences, in one."""
+    """backend:model of the LLM that rewrites, in one arm."""
     dtype: str | None = None
-    """Of the weights of the LLM that ranks."""
+    """Type of the weights of the LLM that ranks."""
     catalog: str | None = None
     """Catalog; by default the one for likelihood."""
     iterations: int = 6
-    """Rollouts of each arm."""
+    """Rollouts per arm."""
     num_envs: int = 16
-    """Episodes a rollout."""
+    """Episodes per rollout."""
     horizon: int = 15
-    """Steps of an episode."""
+    """Steps per episode."""
     users: int = 40
     """Test users."""
     out: Path | None = None
-    """File to keep the line of JSON in."""
+    """File for the line of JSON."""
 
 
 def run(args: Args, arm: str) -> dict[str, Any]:
-    """Trains one arm, or goes on where it was interrupted, and plays it on the test users."""
+    """Trains one arm, or resumes it, and plays it on the test users."""
     folder = args.folder / arm
     config = TrainConfig(
         live=True,

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO beside RPP's agent, both after equally many steps on the recording.
+"""Stable-Baselines3's PPO and RPP's agent after the same number of steps on the recording.
 
 PPO is one agent that makes all four choices, on `RPPVecEnv`; RPP's actor-critic (a2c) is four. Each
 is trained from several seeds, without early stopping, and plays one episode on each test instance,
@@ -52,13 +52,13 @@ class Args:
     steps: int = 57_600
     """Environment steps of training, a multiple of 960."""
     seeds: int = 5
-    """Runs of each agent."""
+    """Runs per agent."""
     out: Path | None = None
-    """File to keep the line of JSON in."""
+    """File for the line of JSON."""
 
 
 class TrainedPPO:
-    """A trained PPO as something that can be evaluated like RPP's agents."""
+    """A trained PPO with the methods by which RPP's agents are evaluated."""
 
     explores_in_evaluation = True
 

@@ -1,4 +1,4 @@
-"""What packing saves: titles scored by SmolLM2-135M one row each, and as token trees.
+"""The gain of packing: titles scored by SmolLM2-135M in one row per title, and as token trees.
 
     python benchmarks/scoring.py [--prompts 50] [--out benchmarks/results/scoring.json]
 
@@ -10,7 +10,7 @@ medians over chunks.
 
 - ``naive``: plain transformers, one row per (prompt, title). The titles of a prompt are padded on
   the right into one forward pass, which makes logits at every position; they are normalised where
-  titles are predicted, by `logsumexp` (float32 `log_softmax` errs by up to 2e-4 nats a title).
+  titles are predicted, by `logsumexp` (float32 `log_softmax` errs by up to 2e-4 nats per title).
 - ``packed``: `TransformersLLM.loglikelihood`, called prompt by prompt.
 - ``packed_batched``: the same, a chunk in one call, as a step of many environments calls it.
 - ``siblings``: the same, 40 prompts of one user in one call: two beginnings (role and history),
@@ -25,7 +25,7 @@ A table, and as the last line of output one line of JSON:
   a title's summed log-probability, over all prompts and titles.
 - ``speedup``, ``speedup_batched``: time of ``naive`` over ``packed``, and over ``packed_batched``.
 - ``gemm_fraction``: ``gemm_floor`` over ``packed_batched``; 1 if there were only those products.
-- ``gemm_gflops``: 10^9 operations a second of ``gemm_floor``, two for each multiply-add.
+- ``gemm_gflops``: 10^9 operations per second of ``gemm_floor``, two for each multiply-add.
 - ``cpu_s_per_prompt``; ``peak_mib``: memory that a way takes at its peak, beyond what was resident
   before it (so without weights; 0 where Linux's /proc is missing).
 - ``prompts``, ``titles``, ``threads``, ``cores`` (of the machine), ``torch``,
@@ -78,7 +78,7 @@ class Args:
     prompts: int = 50
     """How many prompts to score titles after."""
     out: Path | None = None
-    """File that also gets the line of JSON."""
+    """File for the line of JSON."""
 
 
 class Naive:

@@ -1,13 +1,13 @@
-"""The ways to get a ranking out of one LLM, side by side: how good, how honest, how fast.
+"""The strategies with one LLM, side by side: NDCG, position bias, speed.
 
 Each ranks the latest instance of the same test users of MovieLens-100K with a prompt drawn at
-random from its strategy's catalog. The last line is JSON, with a row a way:
+random from its strategy's catalog. The last line is JSON, with one row per strategy:
 
     ndcg          NDCG@10, with a 95 % bootstrap interval over users; chance has .454
     recognised    fraction of the candidates that the LLM ranked
     top_slot      share of the rankings whose best candidate stood at the position that was best
-                  most often; without a preference for places it is about .1
-    prompts_per_s, and cpu_seconds a prompt, of this process and its workers
+                  most often; about .1 without position bias
+    prompts_per_s, and cpu_seconds per prompt, of this process and its workers
 
 Run: python benchmarks/strategies.py --llm vllm:smollm2-135m-instruct
 """
@@ -50,23 +50,23 @@ class Args:
     """Options."""
 
     llm: str = DEFAULT_LLM
-    """What ranks."""
+    """backend:model of the LLM."""
     users: int = 60
     """Test users."""
     seed: int = 0
-    """Of users and prompts."""
+    """Seed of users and prompts."""
     out: Path | None = None
-    """File to keep the line of JSON in."""
+    """File for the line of JSON."""
 
 
 def measure(llm: LLM, config: RankingConfig, args: Args) -> dict[str, Any]:
-    """Ranks all users one way."""
+    """Ranks all users with one strategy."""
     mdp = make_mdp(llm=llm, ranking=config, cache=False, progress=False)
     ids = evaluation_instances(mdp, split="test", users=args.users, seed=args.seed)
     rng = np.random.default_rng(args.seed)
     choices = np.stack([rng.integers(size, size=len(ids)) for size in mdp.catalog.num_choices], 1)
     start = mdp.initial(ids)
-    mdp.transition(start.select(np.arange(1)), choices[:1])  # what is loaded or measured once
+    mdp.transition(start.select(np.arange(1)), choices[:1])  # loads the LLM, calibrates
     began, cpu = time.perf_counter(), cpu_seconds()
     state = mdp.transition(start, choices)
     seconds, cpu = time.perf_counter() - began, cpu_seconds() - cpu
@@ -81,7 +81,7 @@ def measure(llm: LLM, config: RankingConfig, args: Args) -> dict[str, Any]:
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process, and of its children so far as they can be seen."""
+    """CPU seconds of this process and of its children that can be seen."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     total = own.ru_utime + own.ru_stime
     for folder in Path("/proc").glob("[0-9]*"):

@@ -1,10 +1,10 @@
-"""Environment steps a second on one core, observations included, beside Gymnasium's CartPole.
+"""Environment steps per second on one core, observations included, beside Gymnasium's CartPole.
 
-Both take whole steps with actions drawn beforehand, in turn in one process; the median of the
-rounds counts. Then RPP's agent is trained for a few iterations, and the environment's share of that
+Both take whole steps with actions drawn beforehand, in turn in one process; the result is the
+median of the rounds. Then RPP's agent is trained for a few iterations, and the environment's share of that
 time is measured. The last line is JSON:
 
-    steps_per_s                  instance-steps a second at the best batch size
+    steps_per_s                  instance-steps per second at the best batch size
     best_batch                   that batch size
     ratio_to_cartpole            steps_per_s over CartPole's at the same batch size
     by_batch                     both rates for each batch size
@@ -42,11 +42,11 @@ class Args:
     batches: tuple[int, ...] = tuple(4**power for power in range(9))
     """Batch sizes, 1 to 65,536."""
     steps: int = 60_000
-    """Instance-steps a round, about."""
+    """Instance-steps per round, approximately."""
     rounds: int = 7
-    """Rounds, whose median counts."""
+    """Rounds; the result is their median."""
     out: Path | None = None
-    """File to keep the line of JSON in."""
+    """File for the line of JSON."""
 
 
 def rpp_round(num_envs: int, num_steps: int) -> Callable[[], None]:
@@ -81,14 +81,14 @@ def cartpole_round(num_envs: int, num_steps: int) -> Callable[[], None]:
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    """How long a call takes."""
+    """Seconds that a call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def compare(args: Args) -> dict[str, dict[str, float]]:
-    """Steps a second of both, by batch size."""
+    """Steps per second of both, by batch size."""
     rates = {}
     print(f"{'batch':>8}{'rpp-env steps/s':>18}{'CartPole steps/s':>18}{'ratio':>8}")
     for num_envs in args.batches:
@@ -105,7 +105,7 @@ def compare(args: Args) -> dict[str, dict[str, float]]:
 
 
 class TimedEnv:
-    """An environment with a stopwatch around all that training calls."""
+    """Measures the seconds of all calls of an environment that training makes."""
 
     def __init__(self, env: rpp_env.RPPVectorParallelEnv) -> None:
         self._env = env
@@ -126,7 +126,7 @@ class TimedEnv:
 
 
 def training_share() -> float:
-    """The environment's share of the seconds that training RPP's agent takes."""
+    """The environment's share of the seconds of training RPP's agent."""
     env: Any = TimedEnv(rpp_env.vector_parallel_env(NUM_ENVS, autoreset_mode="Disabled"))
     env.reset(seed=0)
     agent = make_agent("a2c", AgentSpec.of(env), seed=0)

@@ -1,4 +1,4 @@
-"""AgileRL's IPPO on the batched multi-agent environment, by AgileRL's own training function.
+"""AgileRL's IPPO on the batched multi-agent environment, with AgileRL's own training function.
 
 Install: pip install 'rpp-env[agilerl]'
 Run: python examples/agilerl_ippo.py [steps]
@@ -33,7 +33,7 @@ def evaluate(agent: IPPO, split: str) -> None:
 
 def main(steps: int = 20_000) -> None:
     """Trains, and prints the NDCG before and after."""
-    warnings.filterwarnings("ignore")  # of the library's own use of others
+    warnings.filterwarnings("ignore")  # raised by AgileRL itself
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 -- the generator that AgileRL draws from
     env = make_vec_env(NUM_ENVS)

@@ -1,4 +1,4 @@
-"""The same agent in an environment of somebody else's: mpe2's simple_spread.
+"""The same agent in another library's environment: mpe2's simple_spread.
 
 Run: python examples/any_pettingzoo_env.py [iterations]
 """

@@ -1,4 +1,4 @@
-"""BenchMARL's MAPPO on the environment as a task of BenchMARL's.
+"""BenchMARL's MAPPO on the environment as a BenchMARL task.
 
 Install: pip install 'rpp-env[benchmarl]'
 Run: python examples/benchmarl_mappo.py [iterations]
@@ -20,7 +20,7 @@ HORIZON, FRAMES = 15, 960
 
 
 def ndcg(batch: TensorDict) -> float:
-    """Mean NDCG@10 a step: every agent is given the shared reward."""
+    """Mean NDCG@10 per step: every agent gets the shared reward."""
     return float(batch["next", "role_playing", "reward"].mean())
 
 
@@ -33,8 +33,8 @@ def ndcg_of_test_users(experiment: Experiment, episodes: int = 50) -> float:
 
 
 def main(iterations: int = 10) -> None:
-    """Trains, and prints the mean NDCG a step while training, then on test users."""
-    warnings.filterwarnings("ignore")  # of the library's own use of others
+    """Trains, and prints the mean NDCG per step while training, then on test users."""
+    warnings.filterwarnings("ignore")  # raised by BenchMARL itself
     config = ExperimentConfig.get_from_yaml()
     config.on_policy_collected_frames_per_batch = FRAMES
     config.on_policy_n_envs_per_worker = 4

@@ -26,7 +26,7 @@ SETTINGS = [
 
 
 def random_episodes(count: int) -> float:
-    """The mean reward of a step with random actions, called as EPyMARL calls it."""
+    """The mean reward per step of random actions; the environment is called as EPyMARL does."""
     rng = np.random.default_rng(0)
     env = TimeLimit(gymnasium.make(KEY), max_episode_steps=HORIZON)
     longest = max(space.shape[0] for space in env.observation_space)

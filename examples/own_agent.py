@@ -1,4 +1,4 @@
-"""An agent of your own, a bandit for each pattern; docs/your-own-agent.md explains its methods."""
+"""An agent of your own: one bandit per pattern. docs/your-own-agent.md explains its methods."""
 # ruff: noqa: ANN001, ANN201, ANN204, ANN206, D102
 
 import json
@@ -12,7 +12,7 @@ from rpp_env.rewards import ndcg_of_ranks
 
 
 class SentenceBandit:
-    """Plays each pattern's best sentence on average, and one time in ten any of them."""
+    """Plays the sentence with the best mean reward, and one time in ten a random one."""
 
     explores_in_evaluation = False
 

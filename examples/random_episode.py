@@ -1,4 +1,4 @@
-"""One episode of random choices for one user, with the real LLM: the PettingZoo loop.
+"""One episode of random choices for one user, on the recording: the PettingZoo loop.
 
 Run: python examples/random_episode.py
 """

@@ -1,4 +1,4 @@
-"""RLlib's PPO with a policy for each of the four agents.
+"""RLlib's PPO with one policy per agent.
 
 Install: pip install 'rpp-env[rllib]'
 Run: python examples/rllib_ppo.py [iterations]
@@ -9,9 +9,7 @@ import os
 import sys
 from typing import Any
 
-os.environ.setdefault(
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-)  # else ray warns of what it will do
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else ray warns of a later change
 
 import ray
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -23,13 +21,13 @@ HORIZON = 15
 
 
 def ndcg(results: dict[str, Any]) -> float:
-    """Mean NDCG@10 a step: RLlib adds up the shared reward over agents and steps."""
+    """Mean NDCG@10 per step: RLlib adds up the shared reward over agents and steps."""
     mean: float = results["env_runners"]["episode_return_mean"]
     return mean / len(PATTERNS) / HORIZON
 
 
 def main(iterations: int = 10) -> None:
-    """Trains, and prints the mean NDCG a step while training, then on test users."""
+    """Trains, and prints the mean NDCG per step while training, then on test users."""
     ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     config = (
         PPOConfig()

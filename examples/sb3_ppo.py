@@ -19,7 +19,7 @@ ROLLOUT = NUM_ENVS * HORIZON  # steps, one episode of each environment
 
 
 def make_test_env() -> VecEnv:
-    """As many environments as test users have instances, which the next reset deals out."""
+    """Makes one environment per test instance; the next reset starts each on its own instance."""
     mdp = rpp_env.recorded_mdp(horizon=HORIZON)
     instances = mdp.instances.in_split("test").tolist()
     env = make_vec_env(len(instances), mdp=mdp, split="test")
@@ -28,7 +28,7 @@ def make_test_env() -> VecEnv:
 
 
 def main(steps: int = 20_000) -> None:
-    """Trains, printing the mean NDCG of a step, then plays each test instance once."""
+    """Trains, prints the mean NDCG per step, then plays each test instance once."""
     env = make_vec_env(NUM_ENVS, horizon=HORIZON)
     model = PPO(
         "MlpPolicy",

@@ -19,7 +19,7 @@ SPACES = ("observation_space", "state_space", "action_space")
 
 
 def make_models(env: MultiAgentEnvWrapper, agent: str) -> dict[str, Any]:
-    """A policy and a critic of one hidden layer."""
+    """Makes a policy and a critic with one hidden layer each."""
     spaces = {kind: getattr(env, kind)(agent) for kind in SPACES}
     own, whole = ({"name": "net", "layers": [64], "input": i} for i in ("OBSERVATIONS", "STATES"))
     policy = categorical_model(**spaces, network=[own], output="ACTIONS")
@@ -27,7 +27,7 @@ def make_models(env: MultiAgentEnvWrapper, agent: str) -> dict[str, Any]:
 
 
 def ndcg(mappo: MAPPO, split: str, episodes: int) -> float:
-    """Mean NDCG@10 of a step."""
+    """Mean NDCG@10 per step."""
     env, rewards = wrap_env(rpp_env.parallel_env(split=split), verbose=False), []
     for _ in range(episodes):
         observations, _ = env.reset()
@@ -39,7 +39,7 @@ def ndcg(mappo: MAPPO, split: str, episodes: int) -> float:
 
 
 def main(steps: int = 6_000) -> None:
-    """Trains, and prints the mean NDCG of a step."""
+    """Trains, and prints the mean NDCG per step."""
     set_seed(0)
     env = wrap_env(rpp_env.parallel_env(), verbose=False)
     cfg = MAPPO_CFG(rollouts=300, learning_epochs=4, discount_factor=0.2, time_limit_bootstrap=True)

@@ -1,4 +1,4 @@
-"""Tianshou's DQN for each of four agents in turn. Run: tianshou_dqn.py [iterations]."""
+"""Tianshou's DQN, one per agent; agents choose in turn. Run: tianshou_dqn.py [iterations]."""
 
 import logging
 import sys
@@ -18,13 +18,13 @@ from rpp_env.wrappers import PadSpaces
 
 
 def make_env(split: str = "train") -> PettingZooEnv:
-    """Tianshou wants equal spaces, and masks in the observations."""
+    """Makes what Tianshou needs: equal spaces, and masks in the observations."""
     padded = PadSpaces(parallel_env(split=split, horizon=15), action_mask="observations")
     return PettingZooEnv(parallel_to_aec(padded))
 
 
 def make_dqn(env: PettingZooEnv) -> DQN:
-    """The reward comes when all four have chosen, so that a return over four turns is a step's."""
+    """Makes a DQN; its return covers four turns, since the reward comes after the fourth."""
     shapes = {"state_shape": env.observation_space["observation"].shape, "hidden_sizes": [64]}
     net, optim = Net(**shapes, action_shape=env.action_space.n), AdamOptimizerFactory(1e-3)
     policy = DiscreteQLearningPolicy(model=net, action_space=env.action_space, eps_inference=0.1)
@@ -39,7 +39,7 @@ def collector(agents: Agents, split: str) -> Collector:
 
 
 def main(iterations: int = 5) -> None:
-    """Trains, printing the mean NDCG a step, then plays 100 episodes of test users."""
+    """Trains, prints the mean NDCG per step, then plays 100 episodes of test users."""
     logging.disable(logging.WARNING)
     np.random.seed(torch.manual_seed(0).initial_seed())  # noqa: NPY002 -- what Tianshou draws from
     env = make_env()

@@ -1,4 +1,4 @@
-"""TorchRL's MAPPO: an actor for each agent, and one critic that sees the global state.
+"""TorchRL's MAPPO: one actor per agent, and one critic that sees the global state.
 
 Run: pip install 'rpp-env[torchrl]'; python examples/torchrl_mappo.py [iterations]
 """
@@ -16,14 +16,14 @@ import rpp_env
 
 
 def collect(split: str, policy: TensorDictSequential, steps: int, batches: int = 1) -> Collector:
-    """Plays; each agent is a group of its own, since they differ in their numbers of sentences."""
+    """Plays; each agent is its own group, since agents have different numbers of sentences."""
     options = {"group_map": MarlGroupMapType.ONE_GROUP_PER_AGENT, "return_state": True, "seed": 0}
     env = PettingZooWrapper(rpp_env.parallel_env(split=split), **options)
     return Collector(env, policy, frames_per_batch=steps, total_frames=steps * batches)
 
 
 def make_actor(env: rpp_env.RPPParallelEnv, agent: str) -> ProbabilisticActor:
-    """Chooses one of the agent's sentences by what the agent observes."""
+    """Makes a policy that chooses one of the agent's sentences from what the agent observes."""
     network = MLP(env.observation_space(agent).shape[0], env.action_space(agent).n, num_cells=[64])
     logits = TensorDictModule(network, [(agent, "observation")], [(agent, "logits")])
     sampling = {"distribution_class": torch.distributions.Categorical, "return_log_prob": True}
@@ -31,7 +31,7 @@ def make_actor(env: rpp_env.RPPParallelEnv, agent: str) -> ProbabilisticActor:
 
 
 def main(iterations: int = 20) -> None:
-    """Trains, printing the mean NDCG of a step, and plays 100 episodes of test users."""
+    """Trains, prints the mean NDCG per step, then plays 100 episodes of test users."""
     torch.manual_seed(0)
     env = rpp_env.parallel_env()
     actors = {agent: make_actor(env, agent) for agent in env.possible_agents}

@@ -1,4 +1,4 @@
-"""Trains RPP's actor-critic where the answer is known: no LLM, no download, half a minute.
+"""Trains RPP's actor-critic where the optimum is known: no LLM, no download, half a minute.
 
 Run: python examples/train_on_toy.py [iterations]
 """

@@ -11,7 +11,7 @@ from rpp_env.recommenders import RankingConfig
 
 
 def main(llm: str = "fake:0") -> None:
-    """Plays random prompts for eight test users, and prints what came of it."""
+    """Plays random prompts for eight test users, and prints scores and costs."""
     ranking = RankingConfig(strategy="generation", max_tokens=200)
     mdp = make_mdp(llm=llm, ranking=ranking, progress=False)
     env = vector_parallel_env(8, mdp, split="test")

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_each_option_has_a_default_and_a_sentence():
     ],
 )
 def test_an_option_out_of_bounds_is_named(env, name, option, value):
-    with pytest.raises(ValueError, match=f"{option}={value}"):
+    with pytest.raises(ValueError, match=re.escape(f"{option}={value!r}")):
         make_agent(name, AgentSpec.of(env), **{option: value})
 
 

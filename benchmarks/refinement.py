@@ -4,7 +4,8 @@ Both arms train on the same users with as many prompts, and are evaluated on the
 The runs are stored, so that an interrupted comparison can be resumed. The last line is JSON:
 
     scores       by arm (plain, refined): NDCG@10 of the best fixed prompt, of the last step, of the
-                 step with the highest critic value, and the mean over all steps, with 95 % intervals
+                 step with the highest critic value, and the mean over all steps, with 95 %
+                 intervals
     differences  refined minus plain, paired by user, for each of these
     sentences    rewritten by the refiner: refined, unchanged, rejected, and rejected by reason
     rejection_rate

@@ -1,8 +1,8 @@
 """Environment steps per second on one core, observations included, beside Gymnasium's CartPole.
 
 Both take whole steps with actions drawn beforehand, in turn in one process; the result is the
-median of the rounds. Then RPP's agent is trained for a few iterations, and the environment's share of that
-time is measured. The last line is JSON:
+median of the rounds. Then RPP's agent is trained for a few iterations, and the environment's share
+of that time is measured. The last line is JSON:
 
     steps_per_s                  instance-steps per second at the best batch size
     best_batch                   that batch size

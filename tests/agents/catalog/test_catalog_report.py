@@ -152,7 +152,7 @@ def test_the_report_is_json(report):
 
 
 def test_what_cannot_be_reported_is_an_error():
-    with pytest.raises(ValueError, match="threshold=2 is a correlation"):
+    with pytest.raises(ValueError, match="threshold=2 must be a number from -1 to 1"):
         catalog_report(planted(), threshold=2)
     with pytest.raises(ValueError, match="instance_ids is empty"):
         catalog_report(planted(), np.array([], int))

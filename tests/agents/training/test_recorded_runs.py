@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rpp_agents.algorithms.a2c import A2CAgent
-from rpp_agents.cli.main import with_absolute_paths
+from rpp_agents.cli.train_command import with_absolute_paths
 from rpp_agents.evaluation.scoreboard import evaluate_run
 from rpp_agents.training import run_folder as runs
 from rpp_agents.training.train import train

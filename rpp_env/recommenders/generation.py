@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rpp_env.errors import LLMError
+from rpp_env.errors import LLMError, LLMUnavailableError
 from rpp_env.llm.base import LLM, STRUCTURED_OUTPUTS, Completion, Decoding
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
@@ -181,6 +181,8 @@ class GenerationRecommender(LLMRecommender):
         if self._opened is None:
             try:
                 context = self._llm.apply_chat_template(system=prompt.system, user=prompt.user)
+            except LLMUnavailableError:
+                raise  # the server may tell it later
             except LLMError:
                 context = ""
             self._opened = opened_reasoning(context, marks=self._reasoning_marks)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from strategy_prompts import TITLES, Biased, Writer, batch, renderer, shown_titles
 
+from rpp_env.errors import LLMError, LLMUnavailableError
 from rpp_env.llm import Chat, Decoding
 from rpp_env.recommenders import GenerationRecommender
 from rpp_env.recommenders.generation import ranking_schema
@@ -119,6 +120,21 @@ def test_a_draft_cut_within_reasoning_that_the_template_opened_is_counted_apart(
     assert (counts["cut_short"], counts["cut_in_reasoning"], counts["empty"]) == (20, 20, 20)
     assert caplog.text.count("Raise --max-tokens") == 1
     assert "max_tokens=256" in caplog.text
+
+
+def test_a_template_that_a_server_does_not_tell_opens_nothing_and_a_dead_server_ends_the_ranking():
+    class Untold(Reasoner):
+        error = LLMError("no template")
+
+        def apply_chat_template(self, *, system, user):
+            raise self.error
+
+    ranked, counts = rank_chats(Untold(alphabetical, "length"))
+    assert (ranked.num_recognised == 5).all()
+    assert counts["cut_in_reasoning"] == 0
+    Untold.error = LLMUnavailableError("gone")
+    with pytest.raises(LLMUnavailableError, match="gone"):
+        rank_chats(Untold(alphabetical, "length"))
 
 
 def test_reasoning_that_closes_is_followed_by_the_answer(caplog):

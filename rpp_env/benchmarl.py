@@ -33,7 +33,7 @@ class RPPTask(TaskClass):  # type: ignore[misc]
     """
 
     def __init__(self, *, padded: bool = False, **options: Any) -> None:
-        self._horizon = parallel_env(**options).mdp.horizon  # what is wrong is told here
+        self._horizon = parallel_env(**options).mdp.horizon  # a wrong option raises here
         super().__init__("PADDED" if padded else "RECORDED", {"padded": padded, **options})
 
     def get_env_fun(
@@ -41,8 +41,8 @@ class RPPTask(TaskClass):  # type: ignore[misc]
     ) -> Callable[[], EnvBase]:
         """Returns a function that makes one environment; BenchMARL makes as many as it wants.
 
-        The first has `seed`, the next `seed + 1`: with one seed all would be about the same users.
-        Those that are made in worker processes are not seeded.
+        The first has `seed`, the next `seed + 1`; with one seed all would have the same users.
+        Environments that are made in worker processes are not seeded.
         """
         options = dict(self.config)
         padded = options.pop("padded")
@@ -87,11 +87,11 @@ class RPPTask(TaskClass):  # type: ignore[misc]
 
     def observation_spec(self, env: EnvBase) -> Composite:
         """Each group's observations."""
-        return self._only(env, "observation")
+        return self._keep_only(env, "observation")
 
     def action_mask_spec(self, env: EnvBase) -> Composite | None:
         """Each group's action masks; None where nothing is padded."""
-        return self._only(env, "action_mask") if self.config["padded"] else None
+        return self._keep_only(env, "action_mask") if self.config["padded"] else None
 
     def info_spec(self, env: EnvBase) -> None:
         """None: the numbers of infos stay in the environment."""
@@ -107,10 +107,10 @@ class RPPTask(TaskClass):  # type: ignore[misc]
 
     @staticmethod
     def env_name() -> str:
-        """The name that results are kept under."""
+        """The name of the environment in the results."""
         return "rpp"
 
-    def _only(self, env: EnvBase, name: str) -> Composite:
+    def _keep_only(self, env: EnvBase, name: str) -> Composite:
         spec = env.observation_spec.clone()
         del spec["state"]
         for group in self.group_map(env):

@@ -1,7 +1,7 @@
-"""The errors of rpp-env; each names the boundary at which something went wrong.
+"""The errors of rpp-env: one class per boundary at which something can go wrong.
 
-All derive from `RppError`, so that one ``except`` catches what the library raises on purpose.
-Those about a caller's input are `ValueError` too.
+All derive from `RppError`, so that one ``except`` catches every error that the library raises on
+purpose. Errors about a caller's input are also a `ValueError`.
 """
 
 import difflib
@@ -17,9 +17,10 @@ class AssetError(RppError):
 
 
 class OptionError(RppError, ValueError, TypeError):
-    """An option does not exist, or not with this value.
+    """An option does not exist, or cannot have this value.
 
-    It is a TypeError as well: libraries that try options of their own go on without them then.
+    It is also a TypeError: some libraries try options of their own, and leave them out when that
+    raises a TypeError.
     """
 
 
@@ -36,9 +37,9 @@ class LLMError(RppError):
 
 
 class LLMUnavailableError(LLMError):
-    """An LLM did not answer in spite of repeated requests; what was asked may be asked again later.
+    """An LLM did not answer after repeated requests. The same request may succeed later.
 
-    Long work keeps what it has, stops, and can be resumed.
+    A long run keeps its results so far, stops, and can be resumed.
     """
 
 
@@ -55,11 +56,11 @@ class RecordingError(RppError, ValueError):
 
 
 class RunError(RppError, ValueError):
-    """A run folder, checkpoint or saved agent does not fit what it is used with."""
+    """A run folder, a checkpoint or a saved agent is damaged or does not fit its use."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a sentence that lists the known names, the nearest one first when there is one."""
+    """Returns a sentence with the known names. It begins with the nearest one, if any is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""

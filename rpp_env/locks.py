@@ -1,11 +1,11 @@
-"""A lock that does not stand in the way of copies."""
+"""A lock whose owner can be copied and pickled."""
 
 import threading
 from types import TracebackType
 
 
 class CopyableLock:
-    """A reentrant lock; what holds one can be pickled and copied, and the copy has its own."""
+    """A reentrant lock. A copy or a pickle of an object that has one gets a new lock of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

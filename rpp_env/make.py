@@ -1,4 +1,4 @@
-"""Puts the parts together: from names and paths to a `PromptMDP` with a real LLM."""
+"""Makes a `PromptMDP` with an LLM from the names or paths of its data set, catalog and model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,8 +57,8 @@ def make_mdp(
             the one that ships for the strategy.
         llm: An LLM, or ``backend:model``, see `rpp_env.llm.load_llm`. Not used if `recommender` is
             given.
-        ranking: How rankings are got out of it; by default from the likelihood of titles.
-        recommender: What ranks, instead of `llm`.
+        ranking: How the LLM ranks; by default by the likelihood of the titles.
+        recommender: Ranks instead of `llm`.
         refine: An LLM, or ``backend:model``, that rewrites the chosen sentences before they are
             sent (RPP+).
         cache: Whether the LLM's answers are stored for later processes, in the cache's folder.
@@ -67,7 +67,7 @@ def make_mdp(
         targets_per_user: Instances of a user, the last ones of their sequence.
         horizon: Steps of an episode.
         reward_k: Cut-off of the NDCG that is the reward.
-        seed: Of splits, negatives, target slots and LightGCN's start.
+        seed: Seed of splits, negatives, target slots and LightGCN.
         progress: Whether to show progress bars.
         columns: Names of columns in the files of `data`, see `load_interactions`.
 

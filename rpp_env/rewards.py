@@ -7,14 +7,14 @@ from rpp_env.types import FloatArray, IntArray
 
 
 def target_ranks(rankings: IntArray, target_slots: IntArray) -> IntArray:
-    """Where each ranking puts its target, 0 being the top.
+    """Returns the rank of the target in each ranking; 0 is the top.
 
     Args:
         rankings: Candidate slots, best first. Shape: (B, M).
         target_slots: Slot of the target. Shape: (B,).
 
     Returns:
-        Ranks. Shape: (B,); M where a ranking does not hold its target (there is no ranking yet).
+        Ranks. Shape: (B,); M if the ranking does not contain the target (there is no ranking yet).
     """
     hits = rankings == target_slots[:, None]
     ranks: IntArray = np.where(hits.any(axis=1), hits.argmax(axis=1), rankings.shape[1])
@@ -45,7 +45,7 @@ def ndcg_at_k(rankings: IntArray, target_slots: IntArray, *, k: int) -> FloatArr
 
 
 def ndcg_of_ranks(ranks: IntArray, *, k: int) -> FloatArray:
-    """NDCG@k of targets at these ranks, 0 being the top. Same shape."""
+    """Returns the NDCG@k of targets at these ranks; 0 is the top. The shape is that of `ranks`."""
     gains: FloatArray = np.where(ranks < k, 1.0 / np.log2(ranks + 2.0), 0.0)
     return gains
 

@@ -1,4 +1,4 @@
-"""The environment under a name that RLlib knows, with a policy for each agent."""
+"""Registers the environment with RLlib, with one policy per agent."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +23,7 @@ def register(name: str = DEFAULT_NAME, **options: Any) -> str:
 
     Args:
         name: The name.
-        **options: Those of `parallel_env`; ``env_config`` goes before them.
+        **options: Those of `parallel_env`; ``env_config`` overrides them.
 
     Returns:
         `name`.
@@ -31,7 +31,7 @@ def register(name: str = DEFAULT_NAME, **options: Any) -> str:
     Raises:
         ValueError: An option does not exist or is out of its range.
     """
-    make_env(options, {})  # what is wrong is told here, not by a worker
+    make_env(options, {})  # a wrong option raises here and not in a worker
     register_env(name, partial(make_env, options))
     return name
 
@@ -39,9 +39,9 @@ def register(name: str = DEFAULT_NAME, **options: Any) -> str:
 class RPPMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]
     """RLlib's view of `RPPParallelEnv`.
 
-    With ``config.debugging(seed=...)`` RLlib gives its seed to each reset, which would make every
-    episode be about the same user. Here a seed restarts the sequence of instances when it is a new
-    one, and the same again goes on with it.
+    With ``config.debugging(seed=...)`` RLlib passes its seed to each reset, so that every episode
+    would have the same user. Here only a new seed restarts the sequence of instances; the same seed
+    again continues it.
 
     Args:
         env: The environment.
@@ -49,7 +49,7 @@ class RPPMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]
 
     def __init__(self, env: RPPParallelEnv) -> None:
         super().__init__(env)
-        # RLlib reads them off a set, whose order differs from process to process.
+        # RLlib takes them from a set, whose order differs between processes.
         self.agents, self.possible_agents = list(PATTERNS), list(PATTERNS)
         self._last_seed: int | None = None
 
@@ -64,20 +64,20 @@ class RPPMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]
 
 
 def make_env(options: Mapping[str, Any], env_config: Mapping[str, Any]) -> RPPMultiAgentEnv:
-    """Makes RLlib's multi-agent environment of ours.
+    """Makes the environment that RLlib steps.
 
     Args:
         options: Those of `parallel_env`.
-        env_config: What goes before them.
+        env_config: More options; they override `options`.
     """
     return RPPMultiAgentEnv(parallel_env(**{**options, **env_config}))
 
 
 def one_policy_each() -> dict[str, Any]:
-    """What ``config.multi_agent(**one_policy_each())`` needs: each agent's policy is its own."""
-    policy_of: Callable[..., str] = _policy_of
-    return {"policies": set(PATTERNS), "policy_mapping_fn": policy_of}
+    """Returns the arguments of ``config.multi_agent`` that give each agent its own policy."""
+    own_policy: Callable[..., str] = _own_policy
+    return {"policies": set(PATTERNS), "policy_mapping_fn": own_policy}
 
 
-def _policy_of(agent: str, *args: Any, **kwargs: Any) -> str:
+def _own_policy(agent: str, *args: Any, **kwargs: Any) -> str:
     return agent

@@ -8,7 +8,7 @@ from gymnasium import Wrapper, spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rpp_env.envs.factories import recorded_vector_env
-from rpp_env.envs.rendering import prompt_of, ranked_titles
+from rpp_env.envs.rendering import current_prompt, ranked_titles
 from rpp_env.envs.vector import RPPVectorEnv
 from rpp_env.errors import RppError
 from rpp_env.types import BoolArray, FloatArray
@@ -24,17 +24,17 @@ _Indices = int | Iterable[int] | None
 
 
 class RPPVecEnv(VecEnv):
-    """Many episodes at once for Stable-Baselines3, by one recommender call a step.
+    """Many episodes at once for Stable-Baselines3, with one recommender call per step.
 
     Episodes are reset within their last step, whose infos hold ``terminal_observation`` and
     ``TimeLimit.truncated``, so that values are bootstrapped through the horizon. All infos hold
     the numbers of `RPPEnv`.
 
     Args:
-        env: An `RPPVectorEnv` in ``SameStep`` mode, as it is or in wrappers.
+        env: An `RPPVectorEnv` in ``SameStep`` mode, wrapped or not.
 
     Raises:
-        ValueError: It is in another autoreset mode.
+        ValueError: `env` has another autoreset mode.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -71,11 +71,11 @@ class RPPVecEnv(VecEnv):
     def step_wait(self) -> tuple[FloatArray, FloatArray, BoolArray, list[dict[str, Any]]]:
         """Takes one step in every episode; rewards and dones have shape (B,)."""
         observations, rewards, _, truncated, infos = self.env.step(self._actions)
-        rows = _by_row(infos, self.num_envs)
+        rows = _infos_by_env(infos, self.num_envs)
         for row, ended in enumerate(truncated.tolist()):
             rows[row]["TimeLimit.truncated"] = ended
         if truncated.any():
-            finals = _by_row(infos["final_info"], self.num_envs)
+            finals = _infos_by_env(infos["final_info"], self.num_envs)
             for row in np.flatnonzero(truncated).tolist():
                 rows[row] |= finals[row]
                 rows[row]["terminal_observation"] = infos["final_obs"][row]
@@ -111,7 +111,7 @@ class RPPVecEnv(VecEnv):
         if method_name == "action_masks":
             return list(self.action_masks()[rows])
         if method_name == "prompt":
-            return [prompt_of(mdp, episodes.state, row) for row in rows]
+            return [current_prompt(mdp, episodes.state, row) for row in rows]
         if method_name == "ranked_titles":
             return [ranked_titles(mdp, episodes.state, row) for row in rows]
         if method_name == "render":
@@ -145,8 +145,8 @@ def make_vec_env(num_envs: int, *, flatten_action: bool = False, **options: Any)
     return VecMonitor(RPPVecEnv(FlattenAction(env) if flatten_action else env))
 
 
-def _by_row(infos: dict[str, Any], num_envs: int) -> list[dict[str, Any]]:
-    """Gymnasium's infos of a batch as one dictionary of numbers for each environment."""
+def _infos_by_env(infos: dict[str, Any], num_envs: int) -> list[dict[str, Any]]:
+    """Turns Gymnasium's infos of a batch into one dictionary of numbers per environment."""
     rows: list[dict[str, Any]] = [{} for _ in range(num_envs)]
     for name, values in infos.items():
         if name.startswith("_") or name.startswith("final_"):

@@ -1,8 +1,8 @@
-"""A `PromptMDP` whose answer is known: for testing agents, one's own included.
+"""A `PromptMDP` whose optimum is known, for tests of agents.
 
-Every user is of one type, each type has one best prompt, and the planted recommender puts the
-target higher the more of its sentences were chosen. The type shows in the user's embedding, so an
-agent can solve unseen users; the optimum is an NDCG of 1 at each step. No LLM, no download.
+Every user has a type, and each type has one best prompt. The planted recommender puts the target
+higher the more sentences of that prompt are chosen. The embedding of a user shows the type, so that
+an agent can solve unseen users. The optimum is an NDCG of 1 at each step. No LLM, no download.
 """
 
 import numpy as np
@@ -75,11 +75,11 @@ def toy_mdp(
 
     Args:
         num_users: One instance each; 70 % train, 10 % validation, 20 % test.
-        num_types: Kinds of users, each with a best prompt of its own.
+        num_types: Types of users, each with its own best prompt.
         num_candidates: M.
         dim: Width of all embeddings.
         horizon: Steps before truncation.
-        seed: Of everything that is drawn.
+        seed: Seed of everything that is drawn.
 
     Raises:
         ValueError: Fewer than 10 users, 1 type, 2 candidates or 1 dimension.
@@ -92,7 +92,7 @@ def toy_mdp(
     rng = np.random.default_rng(seed)
     catalog = _catalog()
     num_items = 5 * num_candidates
-    kinds = np.arange(num_users) % num_types
+    types = np.arange(num_users) % num_types
     instances = Instances(
         users=np.arange(num_users),
         histories=rng.integers(num_items, size=(num_users, _HISTORY_LENGTH)),
@@ -106,10 +106,10 @@ def toy_mdp(
     )
     centres = rng.normal(size=(num_types, dim))
     embeddings = Embeddings(
-        users=(centres[kinds] + 0.1 * rng.normal(size=(num_users, dim))).astype(np.float32),
+        users=(centres[types] + 0.1 * rng.normal(size=(num_users, dim))).astype(np.float32),
         items=rng.normal(size=(num_items, dim)).astype(np.float32) / np.float32(np.sqrt(dim)),
     )
-    best_of_kind = np.stack(
+    best_by_type = np.stack(
         [rng.integers(size, size=num_types) for size in catalog.num_choices], axis=1
     )
     return PromptMDP.from_embeddings(
@@ -118,7 +118,7 @@ def toy_mdp(
             instances=instances,
             titles=tuple(f"Item {i}" for i in range(num_items)),
         ),
-        recommender=PlantedRecommender(instances, best_of_kind[kinds], seed=seed),
+        recommender=PlantedRecommender(instances, best_by_type[types], seed=seed),
         embeddings=embeddings,
         sentences=[rng.normal(size=(size, dim)).astype(np.float32) for size in catalog.num_choices],
         horizon=horizon,

@@ -1,4 +1,4 @@
-"""The values that cross from one module to another: frozen, keyword-only, a shape on every field.
+"""The values that modules exchange: frozen, keyword-only, with a shape beside every field.
 
 B is the number of instances handled at once (`num_envs`), N the number of instances there are,
 M the number of candidates of each, H the longest history shown.
@@ -92,12 +92,12 @@ class Prompt:
     answer_prefix: str
     chat: bool
     candidates: tuple[str, ...]  # (M,) titles, in slot order
-    marks: tuple[str, ...] = ()  # (M,) what stands before each in a list, or () for bullets
-    listing: str = ""  # the list of candidates as it stands in the prompt, "" where it does not
+    marks: tuple[str, ...] = ()  # (M,) mark before each candidate in the list; () for bullets
+    listing: str = ""  # the list of candidates in the prompt, "" if it has none
 
     @property
     def text(self) -> str:
-        """The prompt as plain text, up to and with the answer prefix."""
+        """The prompt as plain text; it ends with the answer prefix."""
         parts = (self.system, self.user, self.answer_prefix)
         return "\n".join(part for part in parts if part)
 
@@ -108,14 +108,14 @@ class PromptBatch:
 
     instance_ids: IntArray  # (B,)
     choices: IntArray  # (B, 4) sentence of each pattern
-    history_lengths: IntArray  # (B,) records shown, already cut to what the history has
+    history_lengths: IntArray  # (B,) records shown, at most those that the history has
     render: Callable[[], Sequence[Prompt]]  # () -> (B,) prompts
 
     def __len__(self) -> int:
         return len(self.instance_ids)
 
     def select(self, rows: Sequence[int], rendered: Sequence[Prompt]) -> "PromptBatch":
-        """Returns the prompts of these rows, in this order, out of what `render` gave."""
+        """Returns the prompts of these rows, in this order; `rendered` is from `render`."""
         chosen = [rendered[row] for row in rows]
         index = np.array(rows, dtype=np.intp)
         return PromptBatch(
@@ -194,7 +194,7 @@ class RankingBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptState:
-    """State of B episodes of `PromptMDP`. A value: transitions return a new one."""
+    """State of B episodes of `PromptMDP`. It is a value: a transition returns a new state."""
 
     instance_ids: IntArray  # (B,)
     choices: IntArray  # (B, 4), NO_CHOICE before the first prompt

@@ -1,1 +1,1 @@
-"""Views of `Episodes` under the APIs of PettingZoo and Gymnasium. They only reshape."""
+"""Views of `Episodes` under the APIs of PettingZoo and Gymnasium. They only reshape its results."""

@@ -37,7 +37,9 @@ def parallel_env(
         render_mode: ``human``, ``ansi`` or None.
         **kwargs: Passed to `recorded_mdp` when `mdp` is not given.
     """
-    return RPPParallelEnv(_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode)
+    return RPPParallelEnv(
+        _resolve_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode
+    )
 
 
 def env(mdp: PromptMDP | None = None, **kwargs: Any) -> AECEnv[str, Any, int]:
@@ -72,7 +74,7 @@ def vector_parallel_env(
     render_mode: str | None = None,
     **kwargs: Any,
 ) -> RPPVectorParallelEnv:
-    """Makes `num_envs` of them at once, with one recommender call a step.
+    """Makes `num_envs` PettingZoo environments at once, with one recommender call per step.
 
     Args:
         num_envs: Episodes at once.
@@ -84,7 +86,7 @@ def vector_parallel_env(
         **kwargs: Passed to `recorded_mdp` when `mdp` is not given.
     """
     return RPPVectorParallelEnv(
-        _mdp(mdp, recorded_mdp, kwargs),
+        _resolve_mdp(mdp, recorded_mdp, kwargs),
         num_envs,
         split=split,
         autoreset_mode=autoreset_mode,
@@ -100,7 +102,7 @@ def recorded_env(
     **kwargs: Any,
 ) -> RPPEnv:
     """``rpp/MovieLensRecorded-v0``; other options are those of `recorded_mdp`."""
-    return RPPEnv(_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode)
+    return RPPEnv(_resolve_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode)
 
 
 def recorded_tuple_env(
@@ -111,7 +113,9 @@ def recorded_tuple_env(
     **kwargs: Any,
 ) -> RPPTupleEnv:
     """``rpp/MovieLensRecordedTuple-v0``; other options are those of `recorded_mdp`."""
-    return RPPTupleEnv(_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode)
+    return RPPTupleEnv(
+        _resolve_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode
+    )
 
 
 def recorded_vector_env(
@@ -125,7 +129,7 @@ def recorded_vector_env(
 ) -> RPPVectorEnv:
     """``rpp/MovieLensRecorded-v0`` in a batch; other options are those of `recorded_mdp`."""
     return RPPVectorEnv(
-        _mdp(mdp, recorded_mdp, kwargs),
+        _resolve_mdp(mdp, recorded_mdp, kwargs),
         num_envs,
         split=split,
         autoreset_mode=autoreset_mode,
@@ -135,33 +139,33 @@ def recorded_vector_env(
 
 def live_env(**kwargs: Any) -> RPPEnv:
     """``rpp/MovieLens-v0``: as `recorded_env`, but other options are those of `live_mdp`."""
-    return recorded_env(mdp=_live(kwargs), **kwargs)
+    return recorded_env(mdp=_pop_live_mdp(kwargs), **kwargs)
 
 
 def live_tuple_env(**kwargs: Any) -> RPPTupleEnv:
     """``rpp/MovieLensTuple-v0``: as `recorded_tuple_env`, with options of `live_mdp`."""
-    return recorded_tuple_env(mdp=_live(kwargs), **kwargs)
+    return recorded_tuple_env(mdp=_pop_live_mdp(kwargs), **kwargs)
 
 
 def live_vector_env(num_envs: int = 1, **kwargs: Any) -> RPPVectorEnv:
     """``rpp/MovieLens-v0`` in a batch; other options are those of `live_mdp`."""
-    return recorded_vector_env(num_envs, mdp=_live(kwargs), **kwargs)
+    return recorded_vector_env(num_envs, mdp=_pop_live_mdp(kwargs), **kwargs)
 
 
-_OF_VIEWS = ("split", "autoreset_mode", "render_mode")
+_VIEW_OPTIONS = ("split", "autoreset_mode", "render_mode")
 
 
-def _live(kwargs: dict[str, Any]) -> PromptMDP:
-    """Takes out of `kwargs` what makes the dynamics, and makes them."""
-    given = {name: kwargs.pop(name) for name in tuple(kwargs) if name not in _OF_VIEWS}
-    return _mdp(given.pop("mdp", None), live_mdp, given)
+def _pop_live_mdp(kwargs: dict[str, Any]) -> PromptMDP:
+    """Removes the options of `live_mdp` from `kwargs`, and makes the dynamics with them."""
+    given = {name: kwargs.pop(name) for name in tuple(kwargs) if name not in _VIEW_OPTIONS}
+    return _resolve_mdp(given.pop("mdp", None), live_mdp, given)
 
 
-def _mdp(
+def _resolve_mdp(
     mdp: PromptMDP | None, make: Callable[..., PromptMDP], kwargs: dict[str, Any]
 ) -> PromptMDP:
     if mdp is not None and kwargs:
-        raise _unexpected(next(iter(kwargs)), "is not used when mdp is given; leave it out")
+        raise _option_error(next(iter(kwargs)), "is not used when mdp is given; leave it out")
     if mdp is not None:
         if not isinstance(mdp, PromptMDP):
             raise ValueError(
@@ -176,13 +180,13 @@ def _mdp(
             advice = (
                 "pass mdp=make_mdp(...) with it"
                 if elsewhere
-                else did_you_mean(name, {*known, *_OF_VIEWS})
+                else did_you_mean(name, {*known, *_VIEW_OPTIONS})
             )
             kind = make.__name__.partition("_")[0]
-            raise _unexpected(name, f"is no option of the {kind} environment; {advice}")
+            raise _option_error(name, f"is no option of the {kind} environment; {advice}")
     return make(**kwargs)
 
 
-def _unexpected(name: str, why: str) -> OptionError:
-    # TorchRL's GymEnv tries an option of its own, and reads these words to leave it out.
+def _option_error(name: str, why: str) -> OptionError:
+    # TorchRL's GymEnv tries an option of its own; these words make it leave the option out.
     return OptionError(f"unexpected keyword argument {name!r}: {name} {why}")

@@ -7,12 +7,18 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
-from rpp_env.envs.rendering import RENDER_MODES, check_render_mode, prompt_of, ranked_titles, render
+from rpp_env.envs.rendering import (
+    RENDER_MODES,
+    check_render_mode,
+    current_prompt,
+    ranked_titles,
+    render,
+)
 from rpp_env.envs.vector_parallel import RPPVectorParallelEnv
 from rpp_env.errors import RppError
 from rpp_env.mdp.episodes import Episodes
 from rpp_env.mdp.prompt_mdp import PromptMDP
-from rpp_env.mdp.spaces import batched_options
+from rpp_env.mdp.spaces import batch_reset_options
 from rpp_env.option_checks import check_seed
 from rpp_env.types import FloatArray, Prompt
 
@@ -76,9 +82,9 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
         """
         if seed is not None:
             seed = check_seed(seed)
-        observations, _ = self._vector.reset(seed=seed, options=batched_options(options))
+        observations, _ = self._vector.reset(seed=seed, options=batch_reset_options(options))
         self.agents = list(self.possible_agents)
-        return _first(observations), {agent: {} for agent in self.agents}
+        return _first_rows(observations), {agent: {} for agent in self.agents}
 
     def step(
         self, actions: Mapping[str, Any]
@@ -106,7 +112,7 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
         if self.render_mode == "human":
             self.render()
         return (
-            _first(observations),
+            _first_rows(observations),
             {agent: float(values[0]) for agent, values in rewards.items()},
             {agent: bool(values[0]) for agent, values in terminations.items()},
             {agent: bool(values[0]) for agent, values in truncations.items()},
@@ -120,7 +126,7 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
 
     def prompt(self) -> Prompt:
         """The prompt of the last step, as the LLM was shown it."""
-        return prompt_of(self.mdp, self.episodes.state, 0)
+        return current_prompt(self.mdp, self.episodes.state, 0)
 
     def ranked_titles(self) -> tuple[str, ...]:
         """Titles of the candidates as the last step ranked them, best first."""
@@ -135,5 +141,5 @@ class RPPParallelEnv(ParallelEnv[str, FloatArray, int]):  # type: ignore[misc]
         """Nothing to release: the recommender belongs to whoever made it."""
 
 
-def _first(batched: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+def _first_rows(batched: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     return {agent: values[0] for agent, values in batched.items()}

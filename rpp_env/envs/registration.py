@@ -26,6 +26,6 @@ def register_envs() -> None:
                 id=env_id,
                 entry_point=f"rpp_env.envs.factories:{single}",
                 vector_entry_point=f"rpp_env.envs.factories:{batched}" if batched else None,
-                # Gymnasium's checker knows no reward for each agent.
+                # Gymnasium's checker expects one reward, not one per agent.
                 disable_env_checker="Tuple" in env_id,
             )

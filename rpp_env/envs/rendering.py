@@ -1,4 +1,4 @@
-"""Episodes as a person reads them: the prompt, its ranking, its reward."""
+"""Text of an episode for a person: the prompt, its ranking, its reward."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ RENDER_MODES: Final = ("human", "ansi")
 
 
 def check_render_mode(render_mode: str | None) -> str | None:
-    """Returns `render_mode`; OptionError when it is neither None nor one of `RENDER_MODES`."""
+    """Returns `render_mode`; OptionError unless it is None or one of `RENDER_MODES`."""
     if render_mode is not None and render_mode not in RENDER_MODES:
         raise OptionError(  # SB3's make_vec_env tries 'rgb_array' first
             f"render_mode={render_mode!r} is no mode. "
@@ -23,8 +23,8 @@ def check_render_mode(render_mode: str | None) -> str | None:
     return render_mode
 
 
-def prompt_of(mdp: PromptMDP, state: PromptState, row: int) -> Prompt:
-    """The prompt of one episode, as the LLM was shown it; RppError before its first step."""
+def current_prompt(mdp: PromptMDP, state: PromptState, row: int) -> Prompt:
+    """Returns the current prompt of one episode; RppError before its first step."""
     if state.steps[row] == 0:
         raise RppError("there is no prompt before the first step of an episode")
     return mdp.renderer.render(
@@ -33,7 +33,7 @@ def prompt_of(mdp: PromptMDP, state: PromptState, row: int) -> Prompt:
 
 
 def ranked_titles(mdp: PromptMDP, state: PromptState, row: int) -> tuple[str, ...]:
-    """Titles of one episode's candidates, best first; RppError before its first step."""
+    """Returns the titles of one episode's candidates, best first. RppError before a step."""
     if state.steps[row] == 0:
         raise RppError("there is no ranking before the first step of an episode")
     titles = mdp.renderer.candidate_titles(int(state.instance_ids[row]))
@@ -41,14 +41,14 @@ def ranked_titles(mdp: PromptMDP, state: PromptState, row: int) -> tuple[str, ..
 
 
 def describe(mdp: PromptMDP, state: PromptState, row: int) -> str:
-    """One episode as it stands; a star marks the target."""
+    """Returns the current state of one episode as text; a star marks the target."""
     if state.steps[row] == 0:
         return "no prompt yet"
     one = state.select(np.array([row]))
     rank = int(target_ranks(one.rankings, mdp.instances.target_slots[one.instance_ids])[0])
     lines = [
         f"step {one.steps[0]} of {mdp.horizon}, reward {float(mdp.reward(one)[0]):.3f}",
-        prompt_of(mdp, state, row).text,
+        current_prompt(mdp, state, row).text,
         *(
             f"{'*' if place == rank else ' '} {place + 1}. {title}"
             for place, title in enumerate(ranked_titles(mdp, state, row))
@@ -58,7 +58,7 @@ def describe(mdp: PromptMDP, state: PromptState, row: int) -> str:
 
 
 def render(episodes: Episodes, render_mode: str | None) -> tuple[str, ...]:
-    """What each episode's `describe` says: returned (``ansi``), written (``human``) or not made."""
+    """Returns (``ansi``) or prints (``human``) the `describe` of each episode; () for None."""
     if render_mode is None:
         return ()
     state = episodes.state

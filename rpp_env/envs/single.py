@@ -7,13 +7,19 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from rpp_env.envs.rendering import RENDER_MODES, check_render_mode, prompt_of, ranked_titles, render
+from rpp_env.envs.rendering import (
+    RENDER_MODES,
+    check_render_mode,
+    current_prompt,
+    ranked_titles,
+    render,
+)
 from rpp_env.mdp.episodes import Episodes
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.mdp.spaces import (
-    batched_options,
+    batch_reset_options,
+    check_joint_actions,
     joint_action_space,
-    joint_rows,
     state_space,
     step_metrics,
 )
@@ -22,11 +28,11 @@ from rpp_env.types import BoolArray, FloatArray, Prompt
 
 
 class RPPEnv(gymnasium.Env[Any, Any]):
-    """One agent writes a prompt for one user; see `PromptMDP` for the dynamics.
+    """One agent writes one prompt for one user; see `PromptMDP` for the dynamics.
 
     An action is four indices, the sentences of `PATTERNS` in that order. An observation is all
     that a centralized critic sees (`encoder.state_layout`). Infos hold ``ndcg_at_1``,
-    ``ndcg_at_5``, ``ndcg_at_10``, ``target_rank`` (0 being the top) and ``recognised`` (a
+    ``ndcg_at_5``, ``ndcg_at_10``, ``target_rank`` (0 is the top) and ``recognised`` (a
     fraction).
 
     Args:
@@ -59,7 +65,7 @@ class RPPEnv(gymnasium.Env[Any, Any]):
         """
         if seed is not None:
             seed = check_seed(seed)
-        self.episodes.reset(seed=seed, options=batched_options(options))
+        self.episodes.reset(seed=seed, options=batch_reset_options(options))
         super().reset(seed=seed)
         return self.state(), {}
 
@@ -69,8 +75,8 @@ class RPPEnv(gymnasium.Env[Any, Any]):
         Args:
             action: The index of a sentence for each pattern. Shape: (4,).
         """
-        self.episodes.state  # noqa: B018 -- an episode that was never begun is the first error
-        step = self.episodes.step(joint_rows(np.asarray(action)[None], num_envs=1))
+        self.episodes.state  # noqa: B018 -- without a reset, that is the first error
+        step = self.episodes.step(check_joint_actions(np.asarray(action)[None], num_envs=1))
         metrics = step_metrics(self.mdp, step.outcome)
         if self.render_mode == "human":
             self.render()
@@ -89,7 +95,7 @@ class RPPEnv(gymnasium.Env[Any, Any]):
 
     def prompt(self) -> Prompt:
         """The prompt of the last step, as the LLM was shown it."""
-        return prompt_of(self.mdp, self.episodes.state, 0)
+        return current_prompt(self.mdp, self.episodes.state, 0)
 
     def ranked_titles(self) -> tuple[str, ...]:
         """Titles of the candidates as the last step ranked them, best first."""

@@ -1,4 +1,4 @@
-"""`RPPTupleEnv`: a Gymnasium view with an entry for each agent, as EPyMARL's gymma reads it."""
+"""`RPPTupleEnv`: a Gymnasium view with one entry per agent, for EPyMARL's gymma."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ T = TypeVar("T")
 class RPPTupleEnv(gymnasium.Env[Any, Any]):
     """`RPPParallelEnv` with tuples in the order of `PATTERNS` in place of dictionaries.
 
-    Rewards are a list, the shared reward once for each agent; flags are those of all.
+    Rewards are a list with the shared reward once per agent. The flags hold for all agents.
 
     Args:
         mdp: The dynamics.

@@ -1,4 +1,4 @@
-"""`RPPVectorEnv`: the Gymnasium view with a leading num_envs axis, one recommender call a step."""
+"""`RPPVectorEnv`: the batched Gymnasium view, with one recommender call per step."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,15 +7,15 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rpp_env.envs.rendering import RENDER_MODES, check_render_mode, prompt_of, render
+from rpp_env.envs.rendering import RENDER_MODES, check_render_mode, current_prompt, render
 from rpp_env.mdp.episodes import Episodes, Step
 from rpp_env.mdp.prompt_mdp import PromptMDP
-from rpp_env.mdp.spaces import joint_action_space, joint_rows, state_space, step_metrics
+from rpp_env.mdp.spaces import check_joint_actions, joint_action_space, state_space, step_metrics
 from rpp_env.types import BoolArray, FloatArray, Prompt
 
 
 class RPPVectorEnv(VectorEnv[Any, Any, Any]):
-    """Many episodes of `PromptMDP` side by side; what it returns is what `SyncVectorEnv` would.
+    """Many episodes of `PromptMDP` side by side. It returns what `SyncVectorEnv` of `RPPEnv` would.
 
     Args:
         mdp: The dynamics.
@@ -82,8 +82,8 @@ class RPPVectorEnv(VectorEnv[Any, Any, Any]):
             Observations (B, S), rewards (B,), terminations (B,), truncations (B,) and infos: the
             numbers of `RPPEnv`, each (B,), beside a mask (B,) of where they apply.
         """
-        self.episodes.state  # noqa: B018 -- episodes that were never begun are the first error
-        step = self.episodes.step(joint_rows(actions, num_envs=self.num_envs))
+        self.episodes.state  # noqa: B018 -- without a reset, that is the first error
+        step = self.episodes.step(check_joint_actions(actions, num_envs=self.num_envs))
         if self.render_mode == "human":
             self.render()
         return (
@@ -99,33 +99,33 @@ class RPPVectorEnv(VectorEnv[Any, Any, Any]):
         return self.mdp.observation(self.episodes.state)
 
     def prompts(self) -> list[Prompt]:
-        """The prompts as they stand, one an episode; every episode must have had a step."""
-        return [prompt_of(self.mdp, self.episodes.state, row) for row in range(self.num_envs)]
+        """The current prompt of each episode; RppError if an episode has had no step."""
+        return [current_prompt(self.mdp, self.episodes.state, row) for row in range(self.num_envs)]
 
     def render(self) -> tuple[str, ...] | None:
-        """What `RPPEnv.render` returns of each episode."""
+        """What `RPPEnv.render` returns, per episode."""
         return render(self.episodes, self.render_mode) or None
 
     def _infos(self, step: Step) -> dict[str, Any]:
         metrics = step_metrics(self.mdp, step.outcome)
         ended = self.episodes.autoreset_mode is AutoresetMode.SAME_STEP and step.truncated.any()
         if not ended:
-            return _masked(metrics, step.stepped)
-        infos = _masked(metrics, ~step.truncated)
+            return _with_masks(metrics, step.stepped)
+        infos = _with_masks(metrics, ~step.truncated)
         final = np.full(self.num_envs, None, dtype=object)
         shown = self.mdp.observation(step.outcome.select(step.truncated))
         for row, observation in zip(np.flatnonzero(step.truncated), shown, strict=True):
             final[row] = observation
         for name, value in (
             ("final_obs", final),
-            ("final_info", _masked(metrics, step.truncated)),
+            ("final_info", _with_masks(metrics, step.truncated)),
         ):
             infos |= {name: value, f"_{name}": step.truncated.copy()}
         return infos
 
 
-def _masked(metrics: Mapping[str, FloatArray], mask: BoolArray) -> dict[str, Any]:
-    """Each metric, 0 outside of `mask`, beside its mask; nothing when the mask is empty."""
+def _with_masks(metrics: Mapping[str, FloatArray], mask: BoolArray) -> dict[str, Any]:
+    """Returns each metric, 0 outside of `mask`, and its mask; {} if the mask is empty."""
     if not mask.any():
         return {}
     infos: dict[str, Any] = {}

@@ -1,8 +1,7 @@
-"""`RPPVectorParallelEnv`: the PettingZoo view with a leading num_envs axis, one LLM call a step.
+"""`RPPVectorParallelEnv`: the batched PettingZoo view, with one recommender call per step.
 
-Gymnasium has vector environments and PettingZoo has none; this follows the one published shape of
-such an API, dictionaries of batched arrays keyed by agent (AgileRL's `PettingZooVecEnv`), and has
-its names.
+PettingZoo has no vector environments. This one has the only such API that is published, that of
+AgileRL's `PettingZooVecEnv`: dictionaries of batched arrays, keyed by agent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,13 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from rpp_env.envs.rendering import RENDER_MODES, check_render_mode, prompt_of, render
+from rpp_env.envs.rendering import RENDER_MODES, check_render_mode, current_prompt, render
 from rpp_env.mdp.episodes import Episodes, Step
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.mdp.spaces import (
     action_spaces,
-    joint_choices,
     observation_spaces,
+    stack_agent_actions,
     state_space,
     step_metrics,
 )
@@ -71,7 +70,7 @@ class RPPVectorParallelEnv:
         self._spaces = observation_spaces(mdp)
         self._actions = action_spaces(mdp)
         self.single_state_space = state_space(mdp)
-        # Made when they are asked for: their bounds take as much memory as observations do.
+        # Made on demand: their bounds take as much memory as the observations.
         self._batched: dict[tuple[str, str], spaces.Space[Any]] = {}
         self._observed: tuple[PromptState, FloatArray] | None = None
         self._pending: Mapping[str, Any] = {}
@@ -129,7 +128,7 @@ class RPPVectorParallelEnv:
             object array (B,) of observations (D,), and its mask ``_final_obs`` (B,).
         """
         state = self.episodes.state
-        step = self.episodes.step(joint_choices(actions, num_envs=len(state)))
+        step = self.episodes.step(stack_agent_actions(actions, num_envs=len(state)))
         metrics = step_metrics(self.mdp, step.outcome)
         infos: Infos = {
             agent: {name: values.copy() for name, values in metrics.items()}
@@ -148,7 +147,7 @@ class RPPVectorParallelEnv:
         )
 
     def step_async(self, actions: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-        """Keeps actions, by agent or a dictionary for each environment, for `step_wait`."""
+        """Keeps actions for `step_wait`: a dictionary by agent, or one such dictionary per env."""
         if not isinstance(actions, Mapping | Sequence):
             raise ValueError(f"actions={actions!r} must be a mapping, or one for each environment")
         if not isinstance(actions, Mapping):
@@ -159,13 +158,13 @@ class RPPVectorParallelEnv:
     def step_wait(
         self, timeout: float | None = None
     ) -> tuple[ByAgent, ByAgent, dict[str, BoolArray], dict[str, BoolArray], Infos]:
-        """Takes the step that `step_async` was given; there is nothing to time out."""
+        """Takes the step with the actions that `step_async` was given; ignores `timeout`."""
         return self.step(self._pending)
 
     def state(self) -> FloatArray:
         """All that a centralized critic may see: every agent's choice. Shape: (B, S)."""
         state = self.episodes.state
-        # Made already, along with what the agents saw.
+        # It was computed together with the observations of the agents.
         if self._observed is not None and self._observed[0] is state:
             return self._observed[1].copy()
         return self.mdp.observation(state)
@@ -181,8 +180,8 @@ class RPPVectorParallelEnv:
         return self.episodes.state
 
     def prompts(self) -> list[Prompt]:
-        """The prompts as they stand, one an episode; every episode must have had a step."""
-        return [prompt_of(self.mdp, self.episodes.state, row) for row in range(self.num_envs)]
+        """The current prompt of each episode; RppError if an episode has had no step."""
+        return [current_prompt(self.mdp, self.episodes.state, row) for row in range(self.num_envs)]
 
     def render(self) -> tuple[str, ...] | None:
         """The prompt, its ranking and its reward of each episode; see `render_mode`."""

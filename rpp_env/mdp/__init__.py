@@ -1,4 +1,4 @@
-"""The dynamics, written once: `PromptMDP`, and `Episodes`, what views reshape."""
+"""The dynamics, written once: `PromptMDP`, and a batch of its `Episodes` for the views."""
 
 from rpp_env.mdp.prompt_mdp import PromptMDP
 

@@ -1,6 +1,6 @@
-"""B episodes of a `PromptMDP` side by side: which instance each is about, and when it begins anew.
+"""A batch of B episodes of a `PromptMDP`: which instance each has, and when it is reset.
 
-The views reshape what this gives them, and add nothing to it.
+The views only reshape what `Episodes` returns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from rpp_env.types import BoolArray, FloatArray, IntArray, PromptState
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one step of every episode led to, before any reset within that step."""
+    """The result of one step of every episode, before any reset within that step."""
 
     before: PromptState  # B episodes, before the step
     outcome: PromptState  # B episodes; where `stepped` is False, the beginning of a new one
@@ -30,10 +30,10 @@ class Step:
 
 
 class Episodes:
-    """Episodes in a batch, with one call of the recommender a step.
+    """A batch of episodes, with one call of the recommender per step.
 
-    Episode after episode of row i, reset with `seed`, is about the instances that a single row
-    reset with `seed + i` would be about.
+    After a reset with `seed`, row i has the same sequence of instances as a batch of one row that
+    was reset with `seed + i`.
 
     Args:
         mdp: The dynamics.
@@ -77,7 +77,7 @@ class Episodes:
 
     @property
     def state(self) -> PromptState:
-        """The episodes as they stand."""
+        """The current state of the episodes."""
         if self._state is None:
             raise RppError("call reset() before anything else")
         return self._state
@@ -95,11 +95,11 @@ class Episodes:
         seed: int | Sequence[int | None] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> BoolArray:
-        """Begins new episodes; never calls the LLM.
+        """Starts new episodes; never calls the LLM.
 
         Args:
-            seed: Restarts the sequence of instances; row i uses `seed + i`, or `seed[i]`, where
-                None keeps a row's own sequence.
+            seed: Restarts the sequence of instances; row i uses `seed + i`, or `seed[i]`. A
+                None in a list keeps the sequence of its row.
             options: ``instance_ids`` (B,) says which instances to use, of any split;
                 ``reset_mask`` (B,) resets only those episodes. Unknown options are ignored.
 
@@ -125,7 +125,7 @@ class Episodes:
 
         Raises:
             ValueError: A choice is not a sentence of its pattern.
-            RppError: An episode is over and resets are the caller's.
+            RppError: An episode is over, and the autoreset mode leaves its reset to the caller.
         """
         before = self.state
         finished = self.mdp.truncated(before)
@@ -175,7 +175,7 @@ class Episodes:
 
     def _seed(self, seed: Any, mask: BoolArray) -> None:
         """Gives new seeds to the rows of `mask`, where `seed` has one or they have none yet."""
-        given = _seeds(seed, self.num_envs, drawn=self._seeds is None)
+        given = _row_seeds(seed, self.num_envs, drawn=self._seeds is None)
         fresh = mask & np.array([value is not None for value in given])
         if self._seeds is None:
             self._seeds = np.zeros(self.num_envs, dtype=np.uint64)
@@ -197,11 +197,11 @@ class Episodes:
         self._state = fresh if mask.all() else self.state.replace(np.flatnonzero(mask), fresh)
 
 
-def _seeds(seed: Any, num_envs: int, *, drawn: bool) -> list[int | None]:
-    """One seed a row; where none is given, one of the operating system's if `drawn`, else None."""
+def _row_seeds(seed: Any, num_envs: int, *, drawn: bool) -> list[int | None]:
+    """Returns one seed per row. A missing seed is drawn from the system if `drawn`, else None."""
     if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
         if len(seed) != num_envs:
-            raise ValueError(f"seed has {len(seed)} entries; it must have {num_envs}, one a row")
+            raise ValueError(f"seed has {len(seed)} entries; it must have {num_envs}, one per row")
         given = [None if value is None else check_seed(value) for value in seed]
     elif seed is None:
         given = [None] * num_envs

@@ -1,7 +1,7 @@
-"""`PromptMDP`: the dynamics, written once, for a batch of episodes. Views only reshape it.
+"""`PromptMDP`: the dynamics, written once, for a batch of episodes. The views only reshape them.
 
 A step replaces the prompt: four actions choose four sentences, the recommender ranks the
-instance's candidates with the prompt they make, and NDCG of that ranking is the reward.
+instance's candidates with the prompt that they make, and the NDCG of that ranking is the reward.
 """
 
 import hashlib
@@ -112,7 +112,7 @@ class PromptMDP:
         return cls(renderer=renderer, recommender=recommender, encoder=encoder, reward_k=reward_k)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # It holds no episode: copies of a view share it, and with it the LLM and what it answered.
+        # It holds no episode, so copies of a view share it, with the LLM and its answers.
         return self
 
     @property
@@ -131,10 +131,10 @@ class PromptMDP:
         return digest.hexdigest()
 
     def initial(self, instance_ids: IntArray) -> PromptState:
-        """Episodes before their first prompt; no recommender is called.
+        """Returns episodes before their first prompt; does not call the recommender.
 
         Args:
-            instance_ids: Which ranking problem each episode is about. Shape: (B,).
+            instance_ids: The ranking problem of each episode. Shape: (B,).
 
         Raises:
             ValueError: There is no such instance.
@@ -161,7 +161,7 @@ class PromptMDP:
         )
 
     def prompts(self, state: PromptState, actions: IntArray) -> PromptBatch:
-        """The prompts that `actions` would make in `state`; nothing is sent.
+        """Returns the prompts that `actions` make in `state`; sends nothing to the LLM.
 
         Args:
             state: B episodes.
@@ -183,7 +183,7 @@ class PromptMDP:
         )
 
     def transition(self, state: PromptState, actions: IntArray) -> PromptState:
-        """One step of every episode, by one call of the recommender.
+        """Returns the state after one step of every episode, with one call of the recommender.
 
         Args:
             state: B episodes.

@@ -1,7 +1,7 @@
-"""Which instance an episode is about: a pure function of (seed, episode number).
+"""Which instance an episode has: a pure function of (seed, episode number).
 
-Being stateless, it is the same in every view, costs nothing for any number of environments, and
-survives pickling and resuming.
+It has no state. So it is the same in every view, costs nothing for any number of environments, and
+needs no care when a run is pickled or resumed.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from rpp_env.types import IntArray
 
 
 def draw(seeds: IntArray, episodes: IntArray, *, num_instances: int) -> IntArray:
-    """Draws an index for each (seed, episode) pair, nearly uniform in 0..num_instances-1.
+    """Draws one index per (seed, episode) pair, nearly uniformly from 0 to num_instances - 1.
 
     Two rounds of the SplitMix64 finaliser (Steele, Lea and Flood, 2014,
     doi:10.1145/2660193.2660195), one over the seed and one over the episode.
@@ -18,7 +18,7 @@ def draw(seeds: IntArray, episodes: IntArray, *, num_instances: int) -> IntArray
     Args:
         seeds: Shape: (B,).
         episodes: Shape: (B,).
-        num_instances: How many there are to draw from.
+        num_instances: Number of instances to draw from.
     """
     mixed = _mix(_mix(seeds.astype(np.uint64)) + episodes.astype(np.uint64))
     indices: IntArray = (mixed % np.uint64(num_instances)).astype(np.int64)

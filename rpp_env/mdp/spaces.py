@@ -1,4 +1,4 @@
-"""What the views share: spaces, the reading of actions, the numbers that infos report."""
+"""What the views share: spaces, checks of actions and options, the metrics in infos."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ INFO_KS = (1, 5, 10)
 
 
 def split_instances(mdp: PromptMDP, split: str) -> IntArray:
-    """Ids of the instances of a split; ValueError when there is no such split or it is empty."""
+    """Returns the ids of the instances of a split; ValueError if it does not exist or is empty."""
     if split not in SPLITS:
         raise ValueError(f"split={split!r} is not a split. {did_you_mean(str(split), SPLITS)}")
     ids = mdp.instances.in_split(split)
@@ -25,14 +25,19 @@ def split_instances(mdp: PromptMDP, split: str) -> IntArray:
     return ids
 
 
+def observation_box(size: int) -> spaces.Box:
+    """Returns the space of a flat observation of this size."""
+    return spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (size,), np.float32)
+
+
 def observation_spaces(mdp: PromptMDP) -> dict[str, spaces.Box]:
     """Each agent's own observation space."""
-    return {agent: _box(layout.size) for agent, layout in mdp.encoder.layouts.items()}
+    return {agent: observation_box(layout.size) for agent, layout in mdp.encoder.layouts.items()}
 
 
 def state_space(mdp: PromptMDP) -> spaces.Box:
     """The space of `state()` in one episode."""
-    return _box(mdp.encoder.state_layout.size)
+    return observation_box(mdp.encoder.state_layout.size)
 
 
 def action_spaces(mdp: PromptMDP) -> dict[str, spaces.Discrete]:
@@ -46,7 +51,7 @@ def joint_action_space(mdp: PromptMDP) -> spaces.MultiDiscrete:
     return spaces.MultiDiscrete(np.array(mdp.catalog.num_choices, dtype=np.int64))
 
 
-def joint_choices(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
+def stack_agent_actions(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
     """Stacks the agents' actions in the order of `PATTERNS`. Shape: (num_envs, 4).
 
     Raises:
@@ -73,11 +78,11 @@ def joint_choices(actions: Mapping[str, Any], *, num_envs: int) -> IntArray:
     return np.stack(columns, axis=1).astype(np.int64)
 
 
-def batched_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A single view's reset options as those of a batch of one; unknown ones are left out.
+def batch_reset_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Turns the reset options of a single view into those of a batch of one; drops unknown ones.
 
     Raises:
-        ValueError: It is no mapping, or it is meant for a batch.
+        ValueError: `options` is not a mapping, or has an option of batches.
     """
     if options is not None and not isinstance(options, Mapping):
         raise ValueError(f"options={options!r} must be a mapping or None")
@@ -88,8 +93,8 @@ def batched_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return {}
 
 
-def joint_rows(actions: Any, *, num_envs: int) -> IntArray:
-    """Checks joint actions, a row an environment, a column a pattern. Shape: (num_envs, 4).
+def check_joint_actions(actions: Any, *, num_envs: int) -> IntArray:
+    """Returns joint actions as int64: one row per environment, one column per pattern.
 
     Raises:
         ValueError: They have the wrong shape or type.
@@ -104,7 +109,7 @@ def joint_rows(actions: Any, *, num_envs: int) -> IntArray:
 
 
 def step_metrics(mdp: PromptMDP, state: PromptState) -> dict[str, FloatArray]:
-    """What infos report of the current rankings, each (B,)."""
+    """Returns the metrics of the current rankings that infos report, each (B,)."""
     num_candidates = mdp.instances.num_candidates
     ranks = target_ranks(state.rankings, mdp.instances.target_slots[state.instance_ids])
     metrics: dict[str, FloatArray] = {
@@ -113,7 +118,3 @@ def step_metrics(mdp: PromptMDP, state: PromptState) -> dict[str, FloatArray]:
     metrics["target_rank"] = ranks.astype(np.float64)
     metrics["recognised"] = state.num_recognised / num_candidates
     return metrics
-
-
-def _box(size: int) -> spaces.Box:
-    return spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (size,), np.float32)

@@ -1,4 +1,4 @@
-"""What agents see: flat float32 vectors with a named layout, by table look-up alone.
+"""Observations: flat float32 vectors with a named layout, made by table look-up alone.
 
 | part | size | content |
 |---|---|---|
@@ -33,7 +33,7 @@ _ROWS_AT_ONCE: Final = 256
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationLayout:
-    """Where each part of a flat observation is."""
+    """The parts of a flat observation and their places."""
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -48,7 +48,7 @@ class ObservationLayout:
         return name in self.names
 
     def slice(self, name: str) -> slice:
-        """Where the part `name` is in the flat vector."""
+        """Returns the place of the part `name` in the flat vector."""
         if name not in self.names:
             raise ValueError(f"name={name!r} is no part of this layout: {', '.join(self.names)}")
         index = self.names.index(name)
@@ -89,14 +89,14 @@ class ObservationEncoder:
         self.horizon = whole_number("horizon", horizon)
         self.instances = instances
         self._prompt_embeddings = prompt_embeddings
-        self._items = _bounded(embeddings.items)
-        self._users = _bounded(embeddings.users)[instances.users]  # (N, D)
-        # A prompt's embedding is the mean over its sentences, hence a sum of quarters.
-        self._quarters = [_bounded(table) / np.float32(len(PATTERNS)) for table in sentences]
+        self._items = _clip(embeddings.items)
+        self._users = _clip(embeddings.users)[instances.users]  # (N, D)
+        # The embedding of a prompt is the mean of its sentences: the sum of these scaled tables.
+        self._scaled_sentences = [_clip(table) / np.float32(len(PATTERNS)) for table in sentences]
         user_vectors = embeddings.users[instances.users]
         candidate_vectors = embeddings.items[instances.candidates]
         # (N, M) of each instance's candidates, in slot order
-        self.affinities = _bounded(np.einsum("nd,nmd->nm", user_vectors, candidate_vectors))
+        self.affinities = _clip(np.einsum("nd,nmd->nm", user_vectors, candidate_vectors))
         self._num_choices = tuple(len(table) for table in sentences)
         self.state_layout = self._layout(self._num_choices, "choices")
         self.layouts = {
@@ -115,30 +115,30 @@ class ObservationEncoder:
     def encode(self, state: PromptState) -> FloatArray:
         """The full observation, with all four choices. Shape: (B, `state_layout.size`)."""
         out = np.zeros((len(state), self.state_layout.size), dtype=np.float32)
-        for rows in _pieces(len(state)):
+        for rows in _row_blocks(len(state)):
             self._encode_rows(state, rows, out[rows])
         return out
 
     def encode_views(self, state: PromptState) -> tuple[FloatArray, dict[str, FloatArray]]:
-        """What `encode` returns, and each agent's own view of it; arrays that share nothing."""
+        """Returns what `encode` returns and each agent's own view of it; no two share memory."""
         full = np.zeros((len(state), self.state_layout.size), dtype=np.float32)
         views = {
             pattern: np.empty((len(state), layout.size), dtype=np.float32)
             for pattern, layout in self.layouts.items()
         }
-        for rows in _pieces(len(state)):
+        for rows in _row_blocks(len(state)):
             self._encode_rows(state, rows, full[rows])
             for pattern, view in views.items():
-                self._copy_own(full[rows], pattern, view[rows])
+                self._copy_agent_view(full[rows], pattern, view[rows])
         return full, views
 
     def for_agent(self, encoded: FloatArray, pattern: str) -> FloatArray:
         """An agent's own view of what `encode` returned, a new array. Shape: (B, own size)."""
         out = np.empty((len(encoded), self.layouts[pattern].size), dtype=encoded.dtype)
-        self._copy_own(encoded, pattern, out)
+        self._copy_agent_view(encoded, pattern, out)
         return out
 
-    def _copy_own(self, encoded: FloatArray, pattern: str, out: FloatArray) -> None:
+    def _copy_agent_view(self, encoded: FloatArray, pattern: str, out: FloatArray) -> None:
         index = PATTERNS.index(pattern)
         choices = self.state_layout.slice("choices")
         own = choices.start + sum(self._num_choices[:index])
@@ -148,8 +148,8 @@ class ObservationEncoder:
         out[:, choices.start + size :] = encoded[:, choices.stop :]
 
     def _encode_rows(self, state: PromptState, rows: slice, out: FloatArray) -> None:
-        """Writes a piece of the full observation into zeros."""
-        self._encode_always(state, rows, out)
+        """Writes these rows of the full observation into `out`, which holds zeros."""
+        self._encode_user_and_step(state, rows, out)
         prompted = state.choices[rows, 0] != NO_CHOICE
         if prompted.all():
             self._encode_prompted(state, rows, out)
@@ -161,8 +161,8 @@ class ObservationEncoder:
         for part in self._hidden:
             out[:, self.state_layout.slice(part)] = 0.0
 
-    def _encode_always(self, state: PromptState, rows: Any, out: FloatArray) -> None:
-        """What is known before the first prompt: the user and the step."""
+    def _encode_user_and_step(self, state: PromptState, rows: Any, out: FloatArray) -> None:
+        """Writes the parts that exist before the first prompt: the user and the step."""
         at = self.state_layout.slice
         out[:, at("user")] = self._users.take(state.instance_ids[rows], axis=0)
         out[:, at("step").start] = state.steps[rows] / self.horizon
@@ -178,13 +178,13 @@ class ObservationEncoder:
         prompt = out[:, at("prompt")]
         hot = out[:, at("choices")]
         first = 0
-        for quarters, column in zip(self._quarters, choices.T, strict=True):
+        for scaled, column in zip(self._scaled_sentences, choices.T, strict=True):
             if self._prompt_embeddings is None:
-                prompt += quarters.take(column, axis=0)
+                prompt += scaled.take(column, axis=0)
             hot[np.arange(num_rows), first + column] = 1.0
-            first += len(quarters)
+            first += len(scaled)
         if self._prompt_embeddings is not None:
-            prompt[:] = _bounded(self._prompt_embeddings(choices))
+            prompt[:] = _clip(self._prompt_embeddings(choices))
         longest = self.instances.histories.shape[1]
         out[:, at("history_length").start] = state.history_lengths[rows] / longest
 
@@ -204,12 +204,12 @@ class ObservationEncoder:
         )
 
 
-def _pieces(num_rows: int) -> Iterator[slice]:
-    """Stretches of rows whose arrays stay in the processor's cache, for the sake of speed."""
+def _row_blocks(num_rows: int) -> Iterator[slice]:
+    """Yields blocks of rows that are small enough for the processor's cache."""
     for start in range(0, num_rows, _ROWS_AT_ONCE):
         yield slice(start, min(start + _ROWS_AT_ONCE, num_rows))
 
 
-def _bounded(table: FloatArray) -> FloatArray:
+def _clip(table: FloatArray) -> FloatArray:
     clipped: FloatArray = np.clip(table, -OBSERVATION_BOUND, OBSERVATION_BOUND).astype(np.float32)
     return clipped

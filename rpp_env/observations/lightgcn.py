@@ -1,6 +1,6 @@
 """User and item embeddings from who interacted with what, by LightGCN.
 
-LightGCN (He et al. 2020, arXiv 2002.02126) learns one vector a user and one an item, smoothed over
+LightGCN (He et al. 2020, arXiv 2002.02126) learns one vector per user and per item, smoothed over
 the graph of their interactions; a user's affinity to an item is the dot product of the two. The
 embeddings are fitted once, before any episode, and never change afterwards.
 
@@ -77,7 +77,7 @@ def fit_lightgcn(
     """Fits LightGCN on interactions with the BPR loss.
 
     The loss is ``-ln sigmoid(affinity(user, item) - affinity(user, negative))`` with one negative
-    an interaction, drawn afresh in every epoch and uniformly from the items that the user has not
+    per interaction, drawn afresh in every epoch and uniformly from the items that the user has not
     interacted with. An interaction that occurs twice counts once. An item without interactions is
     learned as a negative only; a user without interactions gets the mean of the other users.
 
@@ -97,7 +97,7 @@ def fit_lightgcn(
             range, or every user has interacted with every item.
         RppError: torch or torch_geometric is not installed.
     """
-    graph = _checked_graph(users, items, num_users=num_users, num_items=num_items)
+    graph = _interaction_graph(users, items, num_users=num_users, num_items=num_items)
     return _fit(graph, LightGCNConfig() if config is None else config, progress)
 
 
@@ -122,8 +122,8 @@ def cached_lightgcn(
         AssetError: The file that is there is damaged.
     """
     config = LightGCNConfig() if config is None else config
-    graph = _checked_graph(users, items, num_users=num_users, num_items=num_items)
-    _require("safetensors")
+    graph = _interaction_graph(users, items, num_users=num_users, num_items=num_items)
+    _require_packages("safetensors")
     from safetensors import SafetensorError
     from safetensors.numpy import load_file, save_file
 
@@ -145,14 +145,16 @@ def cached_lightgcn(
 
 @dataclass(frozen=True, kw_only=True)
 class _Graph:
-    """Who interacted with what, each pair once, by user and then item."""
+    """The (user, item) pairs that interacted, each once, sorted by user and then item."""
 
     pairs: NDArray[np.int64]  # (2, E) users, items
     num_users: int
     num_items: int
 
 
-def _checked_graph(users: IntArray, items: IntArray, *, num_users: int, num_items: int) -> _Graph:
+def _interaction_graph(
+    users: IntArray, items: IntArray, *, num_users: int, num_items: int
+) -> _Graph:
     users, items = np.asarray(users), np.asarray(items)
     if users.ndim != 1 or users.shape != items.shape or users.size == 0:
         raise ValueError(
@@ -177,7 +179,7 @@ def _checked_graph(users: IntArray, items: IntArray, *, num_users: int, num_item
 
 
 def _fit(graph: _Graph, config: LightGCNConfig, progress: bool) -> Embeddings:
-    _require("torch", "torch_geometric", "tqdm")
+    _require_packages("torch", "torch_geometric", "tqdm")
     import torch
 
     threads = torch.get_num_threads()
@@ -191,7 +193,7 @@ def _fit(graph: _Graph, config: LightGCNConfig, progress: bool) -> Embeddings:
     users, items = table[: graph.num_users], table[graph.num_users :]
     known = np.bincount(graph.pairs[0], minlength=graph.num_users) > 0
     users[~known] = users[known].mean(axis=0)
-    return _scaled(users, items)
+    return _scale_affinities(users, items)
 
 
 def _train(model: Any, graph: _Graph, config: LightGCNConfig, progress: bool) -> FloatArray:
@@ -225,7 +227,7 @@ def _model(graph: _Graph, config: LightGCNConfig) -> Any:
     """Returns torch_geometric's LightGCN on this graph, with faster graph convolutions.
 
     Its own go edge by edge. Here each is one product with the normalised adjacency matrix, which is
-    symmetric, so that the backward pass is the same product: 20 times faster a gradient step.
+    symmetric, so that the backward pass is the same product. A gradient step is 20 times faster.
     """
     import torch
 
@@ -282,7 +284,7 @@ def _draw_negatives(pairs: IntArray, num_items: int, rng: np.random.Generator) -
     return negatives
 
 
-def _scaled(users: FloatArray, items: FloatArray) -> Embeddings:
+def _scale_affinities(users: FloatArray, items: FloatArray) -> Embeddings:
     """Gives both tables the factor that makes the standard deviation of all affinities 1.
 
     Over all pairs E[u·v] = E[u]·E[v] and E[(u·v)²] = tr(E[u uᵀ] E[v vᵀ]): no pair is looked at.
@@ -294,7 +296,7 @@ def _scaled(users: FloatArray, items: FloatArray) -> Embeddings:
     return Embeddings(users=(u * scale).astype(np.float32), items=(v * scale).astype(np.float32))
 
 
-def _require(*packages: str) -> None:
+def _require_packages(*packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise RppError(f"LightGCN needs {package}; pip install 'rpp-env[llm]'")

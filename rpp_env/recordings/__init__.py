@@ -1,4 +1,4 @@
-"""Recordings: every prompt's ranking known, so that an environment is exact, offline and fast."""
+"""Recordings: tables of the rankings of every prompt, for exact, offline, fast environments."""
 
 from rpp_env.recordings.load import (
     DEFAULT_RECORDING,

@@ -1,4 +1,4 @@
-"""From the name of a recording to the environment's dynamics."""
+"""Loads a recording by name, and makes the dynamics of the environment from it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
@@ -51,9 +51,9 @@ def recorded_mdp(
     hide: Collection[str] = (),
     keep: Mapping[str, Sequence[int]] | None = None,
 ) -> PromptMDP:
-    """Makes the environment's dynamics out of a recording: no LLM, no download.
+    """Makes the environment's dynamics from a recording: no LLM, no download.
 
-    Prompts can be rendered, but with the items' ids where titles would be: recordings hold none.
+    A recording has no titles, so that rendered prompts show the ids of items in their place.
 
     Args:
         recording: Name of one that ships, a file, or a recording.

@@ -1,7 +1,7 @@
 """Records a recommender's rankings for every (instance, choices), block by block.
 
-Each block is a file of its own, written whole, so that an interruption loses the blocks under way
-and nothing else; several processes may record into one folder, each block being done by one.
+Each block is one file, written whole, so that an interruption loses only the unfinished blocks.
+Several processes may record into one folder; each block is recorded by one of them.
 """
 
 import itertools
@@ -40,17 +40,17 @@ def record(
 ) -> Recording:
     """Ranks every combination of sentences for every instance, and writes one recording.
 
-    Called again after an interruption it goes on where it stopped, and the file is the same bit
-    for bit. Called by several processes at once with the same arguments, they share the work.
+    After an interruption, the same call continues where it stopped, and the file is the same bit
+    for bit. Several processes that make the same call share the work.
 
     Args:
         mdp: Its instances, catalog, encoder and recommender are recorded.
         out: The file to write, ``NAME.npz``. Blocks are kept in ``NAME.blocks`` until it is there.
-        about: What a reader should know: data set, LLM, strategy, versions, licences.
+        about: Where the rankings come from: data set, LLM, strategy, versions, licences.
         item_tokens: Ids of the items in the data set.
         num_instances: How many, drawn with `seed` among all; by default all of them.
-        block_size: Instances a block.
-        seed: Of the drawn instances.
+        block_size: Instances per block.
+        seed: Seed of the drawn instances.
         progress: Whether to show a progress bar with the time left.
 
     Raises:
@@ -60,7 +60,7 @@ def record(
     """
     whole_number("block_size", block_size)
     check_seed(seed)
-    ids = _chosen(mdp, num_instances, seed)
+    ids = _draw_instances(mdp, num_instances, seed)
     num_items = len(mdp.encoder.embeddings.items)
     if not isinstance(about, Mapping) or len(item_tokens) != num_items:
         raise ValueError(
@@ -75,14 +75,14 @@ def record(
         )
     if mdp.instances.num_candidates > _MOST_CANDIDATES:
         raise ValueError(
-            f"the MDP has {mdp.instances.num_candidates} candidates an instance; a recording has "
+            f"the MDP has {mdp.instances.num_candidates} candidates per instance; a recording has "
             f"at most {_MOST_CANDIDATES}"
         )
     check_out(out)
     blocks = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
     folder = out.with_suffix(".blocks")
     catalog_text(mdp.catalog)  # raises now rather than when all is ranked
-    _claim(
+    _claim_folder(
         folder, {"mdp": mdp.fingerprint(), "about": about, "block_size": block_size, "seed": seed}
     )
     # The last block may be a short one, and another with more instances.
@@ -108,18 +108,18 @@ def check_out(out: Path) -> None:
 
 
 def every_choice(num_choices: tuple[int, ...]) -> IntArray:
-    """All combinations of choices in C order. Shape: (K, 4)."""
+    """Returns all combinations of choices in C order. Shape: (K, 4)."""
     return np.array(list(itertools.product(*map(range, num_choices))))
 
 
 def every_prompt(mdp: PromptMDP, instance_ids: IntArray) -> PromptBatch:
-    """All prompts of these instances, instance by instance; K each."""
+    """Returns all prompts of these instances, instance by instance, K per instance."""
     choices = every_choice(mdp.catalog.num_choices)
     state = mdp.initial(np.repeat(instance_ids, len(choices)))
     return mdp.prompts(state, np.tile(choices, (len(instance_ids), 1)))
 
 
-def _chosen(mdp: PromptMDP, num_instances: int | None, seed: int) -> IntArray:
+def _draw_instances(mdp: PromptMDP, num_instances: int | None, seed: int) -> IntArray:
     available = len(mdp.instances)
     if num_instances is None:
         num_instances = available
@@ -128,7 +128,7 @@ def _chosen(mdp: PromptMDP, num_instances: int | None, seed: int) -> IntArray:
     return np.random.default_rng((seed, 3)).permutation(available)[:num_instances]
 
 
-def _claim(folder: Path, made_of: Mapping[str, Any]) -> None:
+def _claim_folder(folder: Path, made_of: Mapping[str, Any]) -> None:
     from filelock import FileLock
 
     text = json.dumps(made_of, sort_keys=True)
@@ -148,9 +148,9 @@ def _claim(folder: Path, made_of: Mapping[str, Any]) -> None:
 def _record_blocks(
     mdp: PromptMDP, blocks: list[IntArray], files: list[Path], out: Path, *, progress: bool
 ) -> None:
-    """Makes the blocks that are not there, and waits for those that other processes make.
+    """Records the missing blocks, and waits for the blocks that other processes record.
 
-    `out` is there as soon as another process has them all.
+    `out` exists as soon as another process has put all blocks together.
     """
     from filelock import FileLock, Timeout
     from tqdm import tqdm

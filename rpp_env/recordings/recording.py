@@ -36,7 +36,7 @@ _SENTENCES: Final = tuple(f"sentences_{pattern}" for pattern in PATTERNS)
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What was recorded. Items and users are row numbers of the embeddings, titles are not here."""
+    """A complete table of rankings. Items and users are rows of `embeddings`; it has no titles."""
 
     name: str
     catalog: PromptCatalog
@@ -50,7 +50,7 @@ class Recording:
     about: Mapping[str, Any]  # data set, LLM, strategy, versions, licences
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_recording(self)
 
     @cached_property
     def num_choices(self) -> tuple[int, ...]:
@@ -69,10 +69,10 @@ class Recording:
         )
 
     def keep(self, sentences: Mapping[str, Sequence[int]]) -> Self:
-        """The same with some of the sentences alone: the action spaces shrink.
+        """Returns the recording with only some of the sentences, so with smaller action spaces.
 
         Args:
-            sentences: For each pattern that is restricted, the sentences that stay.
+            sentences: The sentences that stay, for each pattern that loses some.
 
         Raises:
             ValueError: There is no such pattern or sentence.
@@ -104,13 +104,15 @@ class Recording:
             split = table.reshape(len(table), *self.num_choices, *table.shape[2:])
             return split[(slice(None), *grid)].reshape(len(table), -1, *table.shape[2:])
 
-        def chosen_of(pattern: str) -> Any:
+        def kept_entries(pattern: str) -> Any:
             entries = getattr(self.catalog, pattern)
             return tuple(entries[choice] for choice in kept[PATTERNS.index(pattern)])
 
         return replace(
             self,
-            catalog=replace(self.catalog, **{pattern: chosen_of(pattern) for pattern in PATTERNS}),
+            catalog=replace(
+                self.catalog, **{pattern: kept_entries(pattern) for pattern in PATTERNS}
+            ),
             sentences=tuple(t[list(k)] for t, k in zip(self.sentences, kept, strict=True)),
             rankings=cut(self.rankings),
             scores=cut(self.scores),
@@ -118,7 +120,7 @@ class Recording:
         )
 
     def save(self, path: Path) -> None:
-        """Writes the recording, all at once or not at all; equal recordings give equal bytes.
+        """Writes the recording, whole or not at all. Equal recordings give equal bytes.
 
         Raises:
             CatalogError: The catalog cannot be written as YAML.
@@ -135,8 +137,8 @@ class Recording:
             "rankings": self.rankings.astype(np.uint8),
             "scores": self.scores.astype(np.float16),
             "num_recognised": self.num_recognised.astype(np.uint8),
-            **{name: _smallest(getattr(self.instances, name)) for name in _INSTANCES},
-            **dict(_tables(self)),
+            **{name: _smallest_type(getattr(self.instances, name)) for name in _INSTANCES},
+            **dict(_embedding_tables(self)),
         }
         with atomic_write(path) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -156,7 +158,7 @@ class Recording:
                         f"has format {document['format']}, and this version of rpp-env reads "
                         f"format {FORMAT}; record it again, or use the version that made it"
                     )
-                instances = {name: _integers(saved, name) for name in _INSTANCES}
+                instances = {name: _read_integers(saved, name) for name in _INSTANCES}
                 return cls(
                     name=str(document["name"]),
                     catalog=parse_catalog(document["catalog"], where="its catalog"),
@@ -165,7 +167,7 @@ class Recording:
                         users=saved["user_embeddings"], items=saved["item_embeddings"]
                     ),
                     sentences=tuple(saved[name] for name in _SENTENCES),
-                    item_tokens=_strings(saved, "item_tokens"),
+                    item_tokens=_read_strings(saved, "item_tokens"),
                     rankings=saved["rankings"],
                     scores=saved["scores"],
                     num_recognised=saved["num_recognised"],
@@ -184,14 +186,14 @@ class Recording:
             ) from error
 
 
-def _smallest(array: IntArray) -> IntArray:
+def _smallest_type(array: IntArray) -> IntArray:
     """The same numbers in the smallest signed type that holds them."""
     return array.astype(
         np.result_type(np.int8, *map(np.min_scalar_type, (array.min(), array.max())))
     )
 
 
-def _integers(saved: Mapping[str, Any], name: str) -> IntArray:
+def _read_integers(saved: Mapping[str, Any], name: str) -> IntArray:
     array = saved[name]
     if not np.issubdtype(array.dtype, np.integer):
         raise RecordingError(f"{name} must be whole numbers, not {array.dtype}")
@@ -199,19 +201,19 @@ def _integers(saved: Mapping[str, Any], name: str) -> IntArray:
     return integers
 
 
-def _strings(saved: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def _read_strings(saved: Mapping[str, Any], name: str) -> tuple[str, ...]:
     array = saved[name]
     if array.ndim != 1 or array.dtype.kind != "U":
         raise RecordingError(f"{name} must be a list of strings, not {array.dtype}")
     return tuple(map(str, array))
 
 
-def _check(recording: Recording) -> None:
+def _check_recording(recording: Recording) -> None:
     """Raises RecordingError unless all parts have the right types, shapes and ranges."""
     if recording.catalog.history_mode != "set":
-        raise RecordingError("its catalog adds to the history, so that no prompt stands by itself")
+        raise RecordingError("its catalog has mode 'add'; a recording needs mode 'set'")
     if not isinstance(recording.about, Mapping):
-        raise RecordingError(f"what is said about it must be a mapping, not {recording.about!r}")
+        raise RecordingError(f"about must be a mapping, not {recording.about!r}")
     _check_shapes(recording)
     _check_ranges(recording)
     _check_numbers(recording)
@@ -224,7 +226,7 @@ def _check_shapes(recording: Recording) -> None:
         raise RecordingError(f"candidates has shape {instances.candidates.shape}")
     num_instances, num_candidates = instances.candidates.shape
     full = (num_instances, num_prompts, num_candidates)
-    for name, table in _tables(recording):
+    for name, table in _embedding_tables(recording):
         if table.ndim != 2:
             raise RecordingError(f"{name} has shape {table.shape}; it must have two dimensions")
     dim = recording.embeddings.items.shape[1]
@@ -282,12 +284,12 @@ def _check_ranges(recording: Recording) -> None:
 def _check_numbers(recording: Recording) -> None:
     if not np.issubdtype(recording.scores.dtype, np.floating):
         raise RecordingError(f"scores must be floating-point numbers, not {recording.scores.dtype}")
-    for name, table in _tables(recording):
+    for name, table in _embedding_tables(recording):
         if not np.issubdtype(table.dtype, np.floating) or not np.isfinite(table).all():
             raise RecordingError(f"{name} must be finite numbers")
 
 
-def _tables(recording: Recording) -> list[tuple[str, FloatArray]]:
+def _embedding_tables(recording: Recording) -> list[tuple[str, FloatArray]]:
     """The embeddings, by the names they have in a file."""
     return [
         ("user_embeddings", recording.embeddings.users),

@@ -1,4 +1,4 @@
-"""Wrappers of the views, one module a kind of view.
+"""Wrappers of the views, one module per kind of view.
 
 | module | wraps | holds |
 |---|---|---|

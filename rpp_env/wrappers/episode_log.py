@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rpp_env.envs.rendering import prompt_of, ranked_titles
+from rpp_env.envs.rendering import current_prompt, ranked_titles
 from rpp_env.mdp.episodes import Episodes
 from rpp_env.rewards import target_ranks
 from rpp_env.types import PATTERNS, SPLITS
@@ -16,12 +16,12 @@ class EpisodeLog:
     """Writes what happened in the episodes of a view.
 
     A line holds ``env`` (its row), ``instance_id``, ``user``, ``split``, ``target_slot``,
-    ``truncated`` (False when it was left before its horizon) and ``steps``: each with ``actions``
+    ``truncated`` (False if it ended before its horizon) and ``steps``: each with ``actions``
     by pattern, ``history_length``, ``ranking`` (candidate slots, best first), ``target_rank``
-    (0 being the top), ``recognised`` and ``reward``.
+    (0 is the top), ``recognised`` and ``reward``.
 
-    Lines are appended to what is there. The file is open only while a line is written, so that
-    copies in other processes may write to it too.
+    Lines are appended to the file. The file is open only while a line is written, so that copies of
+    the environment in other processes may write to it too.
 
     Args:
         path: The file.
@@ -87,7 +87,7 @@ class EpisodeLog:
             "reward": float(step.rewards[row]),
         }
         if self._texts:
-            entry["prompt"] = prompt_of(mdp, outcome, 0).text
+            entry["prompt"] = current_prompt(mdp, outcome, 0).text
             entry["ranked_titles"] = list(ranked_titles(mdp, outcome, 0))
         self._steps.setdefault(row, []).append(entry)
 

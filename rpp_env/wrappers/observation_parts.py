@@ -7,7 +7,8 @@ import numpy as np
 from gymnasium import spaces
 
 from rpp_env.errors import did_you_mean
-from rpp_env.observations.encoder import OBSERVATION_BOUND, ObservationLayout
+from rpp_env.mdp.spaces import observation_box
+from rpp_env.observations.encoder import ObservationLayout
 from rpp_env.types import FloatArray
 
 # An agent's own choice and the choices of all agents are selected by one name.
@@ -54,11 +55,6 @@ def check_whole(space: spaces.Space[Any], view_space: spaces.Space[Any]) -> None
     """Raises ValueError if another wrapper has changed the observations of the view."""
     if space != view_space:
         raise ValueError("env: another wrapper has changed its observations; wrap it in turn")
-
-
-def observation_box(num_columns: int) -> spaces.Box:
-    """Returns the space of observations with this number of columns."""
-    return spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (num_columns,), np.float32)
 
 
 def _in_layout(layout: ObservationLayout, part: str, argument: str) -> str:

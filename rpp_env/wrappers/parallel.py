@@ -1,4 +1,4 @@
-"""Wrappers of `RPPParallelEnv`, or of what PettingZoo has wrapped around it."""
+"""Wrappers of `RPPParallelEnv`, itself wrapped or not."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,10 +11,11 @@ from pettingzoo.utils import BaseParallelWrapper
 
 from rpp_env.envs.parallel import RPPParallelEnv
 from rpp_env.errors import did_you_mean
+from rpp_env.mdp.spaces import observation_box
 from rpp_env.types import PATTERNS, FloatArray
 from rpp_env.wrappers.episode_log import EpisodeLog, LogsEpisodes
 from rpp_env.wrappers.improvement import improvement
-from rpp_env.wrappers.observation_parts import SelectedParts, check_whole, observation_box
+from rpp_env.wrappers.observation_parts import SelectedParts, check_whole
 from rpp_env.wrappers.unwrapping import unwrapped_view
 
 MASKS_IN: Final = ("infos", "observations")
@@ -28,7 +29,7 @@ _StepResult = tuple[
 
 
 class ImprovementReward(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
-    """The reward is by how much a step's ranking is better than the one before.
+    """The reward is the gain of a step's ranking over the one before.
 
     The first ranking of an episode is compared with 0, so that the rewards of an episode sum to
     the reward of its last ranking.
@@ -49,7 +50,7 @@ class ImprovementReward(BaseParallelWrapper[str, Any, Any]):  # type: ignore[mis
 
 
 class SelectObservation(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
-    """The observations and the state without some of their parts, by name.
+    """The observations and the state with only some of their parts, selected by name.
 
     ``hide=("step",)`` makes agents blind to time; see `rpp_env.observations.encoder` for the
     parts. An agent's own ``choice`` and the state's ``choices`` are both named ``choices``.
@@ -111,8 +112,8 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
         env: An `RPPParallelEnv`, wrapped or not.
         action_mask: Where the mask is: ``infos``, or ``observations``, which are then dictionaries
             of ``observation`` and ``action_mask``.
-        invalid_actions: What an action does that is in the space but masked: ``wrap`` takes it
-            modulo the number of sentences, as libraries that know no masks need; ``error`` raises
+        invalid_actions: What happens with an action that is in the space but masked. ``wrap`` takes
+            it modulo the number of sentences, for libraries without masks; ``error`` raises
             ValueError.
     """
 
@@ -136,7 +137,7 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
             agent: (np.arange(most) < size).astype(np.int8) for agent, size in self._sizes.items()
         }
         self._action_spaces = {agent: spaces.Discrete(most) for agent in PATTERNS}
-        self._observation_spaces = {agent: self._padded_space(most) for agent in PATTERNS}
+        self._observation_spaces = {agent: self._pad_space(most) for agent in PATTERNS}
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """The agent's observation space, equal to the others'; the same object each time."""
@@ -151,22 +152,24 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
     ) -> tuple[_ByAgent, dict[str, dict[str, Any]]]:
         """Starts an episode."""
         observations, infos = self.env.reset(seed=seed, options=options)
-        return self._padded(observations), self._masked(infos)
+        return self._pad(observations), self._add_masks(infos)
 
     def step(self, actions: Mapping[str, Any]) -> _StepResult:
         """Takes one step."""
         if isinstance(actions, Mapping):
-            actions = {agent: self._chosen(agent, action) for agent, action in actions.items()}
+            actions = {
+                agent: self._valid_action(agent, action) for agent, action in actions.items()
+            }
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
-        return self._padded(observations), rewards, terminations, truncations, self._masked(infos)
+        return self._pad(observations), rewards, terminations, truncations, self._add_masks(infos)
 
-    def _padded_space(self, most: int) -> spaces.Space[Any]:
+    def _pad_space(self, most: int) -> spaces.Space[Any]:
         if not self._in_observations:
             return observation_box(self._length)
         mask = spaces.Box(0, 1, (most,), np.int8)
         return spaces.Dict({"observation": observation_box(self._length), "action_mask": mask})
 
-    def _padded(self, observations: _ByAgent) -> _ByAgent:
+    def _pad(self, observations: _ByAgent) -> _ByAgent:
         padded = {
             agent: np.pad(each, (0, self._length - len(each)))
             for agent, each in observations.items()
@@ -178,7 +181,7 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
             for agent, each in padded.items()
         }
 
-    def _masked(self, infos: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _add_masks(self, infos: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if self._in_observations:
             return infos
         return {
@@ -186,7 +189,7 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
             for agent, info in infos.items()
         }
 
-    def _chosen(self, agent: str, action: Any) -> Any:
+    def _valid_action(self, agent: str, action: Any) -> Any:
         size = self._sizes.get(agent)
         number = np.asarray(action)
         if size is None or number.size != 1 or not np.issubdtype(number.dtype, np.integer):

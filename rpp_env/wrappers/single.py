@@ -1,4 +1,4 @@
-"""Wrappers of `RPPEnv`, or of what Gymnasium has wrapped around it."""
+"""Wrappers of `RPPEnv`, itself wrapped or not."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -21,7 +21,7 @@ _StepResult = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
 
 
 class ImprovementReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """The reward is by how much a step's ranking is better than the one before.
+    """The reward is the gain of a step's ranking over the one before.
 
     The first ranking of an episode is compared with 0, so that the rewards of an episode sum to
     the reward of its last ranking.
@@ -42,7 +42,7 @@ class ImprovementReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructor
 
 
 class SelectObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """The observation without some of its parts, by name.
+    """The observation with only some of its parts, selected by name.
 
     ``hide=("step",)`` makes it blind to time; see `rpp_env.observations.encoder` for the parts.
 
@@ -90,7 +90,7 @@ class FlattenAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArg
         return unflattened(action, self._sizes)
 
     def action_masks(self) -> BoolArray:
-        """Which numbers may be chosen: all."""
+        """Which numbers may be chosen: all. Shape: (number of joint actions,)."""
         return np.ones(int(np.prod(self._sizes)), dtype=np.bool_)
 
 
@@ -111,5 +111,5 @@ class RecordEpisodes(LogsEpisodes, gymnasium.Wrapper[Any, Any, Any, Any], Record
 
 
 def unflattened(actions: Any, sizes: tuple[int, ...]) -> IntArray:
-    """The choices that numbers stand for, the last pattern's running fastest. Shape: (..., 4)."""
+    """Returns the choices of flat numbers; the last pattern varies fastest. Shape: (..., 4)."""
     return np.stack(np.unravel_index(actions, sizes), axis=-1)

@@ -1,4 +1,4 @@
-"""Wrappers of `RPPVectorEnv`, or of what Gymnasium has wrapped around it."""
+"""Wrappers of `RPPVectorEnv`, itself wrapped or not."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -22,10 +22,10 @@ _StepResult = tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]
 
 
 class ImprovementReward(VectorWrapper):
-    """The reward is by how much a step's ranking is better than the one before.
+    """The reward is the gain of a step's ranking over the one before.
 
     The first ranking of an episode is compared with 0, so that the rewards of an episode sum to
-    the reward of its last ranking. A step that only resets has none.
+    the reward of its last ranking. A step that only resets has reward 0.
 
     Args:
         env: An `RPPVectorEnv`, wrapped or not.
@@ -42,7 +42,7 @@ class ImprovementReward(VectorWrapper):
 
 
 class SelectObservation(VectorWrapper):
-    """The observations without some of their parts, by name; final ones too.
+    """The observations with only some of their parts, selected by name; final ones too.
 
     Args:
         env: An `RPPVectorEnv`, with no other observation wrapper around it.

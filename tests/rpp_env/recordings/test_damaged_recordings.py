@@ -232,7 +232,7 @@ def test_a_catalog_that_does_not_fit(arrays, refused):
     shorter = {**document, "role_playing": ["", "Role 1."]}
     assert "rankings has shape" in refused(with_entry(arrays, "catalog", yaml.safe_dump(shorter)))
     document["history_records"]["mode"] = "add"
-    assert "adds to the history" in refused(with_entry(arrays, "catalog", yaml.safe_dump(document)))
+    assert "has mode 'add'" in refused(with_entry(arrays, "catalog", yaml.safe_dump(document)))
     # The product fits, and the embeddings of the sentences do not.
     swapped = yaml.safe_load(catalog_text(toy().catalog))
     swapped["role_playing"], swapped["reasoning_guidance"] = (

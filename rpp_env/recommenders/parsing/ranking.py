@@ -42,6 +42,7 @@ _REASONS_FOLLOW: Final = re.compile(
     re.I | re.M,
 )
 _NUMBER_LIST: Final = re.compile(r"[\s>,;|→\[\]]+")
+_ACRONYM: Final = re.compile(r"[A-Z][*.'\u2019][A-Z]")  # "E.T.", "M*A*S*H (" cut short
 _LETTER_LIST: Final = re.compile(r"(?:[\s>,;|→()\[\].:*\"'=\-]|\d{1,2}[.)](?=\s))+")
 
 
@@ -214,7 +215,11 @@ def _read_letters(section: str, matcher: TitleMatcher) -> list[int]:
     """Reads letters, if the section consists of letters and none of them is a title."""
     letters = [part for part in _LETTER_LIST.split(section.strip()) if part]
     single = all(len(part) == 1 and "A" <= part <= "Z" for part in letters)
-    if not single or any(matcher.find_exact(letter) != NOTHING for letter in set(letters)):
+    if (
+        not single
+        or _ACRONYM.search(section)
+        or any(matcher.find_exact(letter) != NOTHING for letter in set(letters))
+    ):
         return []
     return [matcher.candidate_with_number(ord(letter) - ord("A") + 1) for letter in letters]
 

@@ -1,6 +1,7 @@
 """One thread per process, and the fixtures of several rooms."""
 
 import os
+import signal
 from contextlib import ExitStack
 
 import pytest
@@ -10,6 +11,12 @@ import pytest
 # The variables are read when NumPy and torch are imported: nothing above this line imports them.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+
+def pytest_configure():
+    """Lets tests press Ctrl-C: a shell makes processes in its background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -94,6 +94,7 @@ class OpenAIServer:
         self.faults: Counter[str] = Counter()
         self.keys: set[str] = set()
         self.in_flight = self.most_in_flight = 0
+        self.holds = None  # of a request's body: whether it is never answered; tests set it
         self._random = random.Random(seed)
         self._loop = None
 
@@ -167,6 +168,8 @@ class OpenAIServer:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
+            if self.holds is not None and self.holds(body):
+                await asyncio.Event().wait()  # until the server stops
             await asyncio.sleep(self.late if fault == "timeout" else self.delay)
             return await self._reply(writer, fault, *self._outcome(method, path, body, keys, fault))
         finally:

@@ -77,7 +77,11 @@ def same(answers):
     return labels == UNDISTURBED[1] and completions == UNDISTURBED[2]
 
 
-def wait_until(true, seconds=10):
+def chats_sent(server):
+    return [arrival for arrival in server.arrivals if arrival.path.endswith("/chat/completions")]
+
+
+def wait_until(true, seconds=60):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -86,9 +90,9 @@ def wait_until(true, seconds=10):
 
 @pytest.mark.parametrize("fault", [*FAULTS, "mix"])
 def test_answers_are_the_undisturbed_ones(serve, connect, fault, record_property):
-    server = serve(fault=fault, probability=0.3, seed=1, late=1.0)
     waits_in_vain = fault in ("timeout", "mix")
-    llm = connect(server, timeout=0.4 if waits_in_vain else 10)
+    server = serve(fault=fault, probability=0.1 if fault == "timeout" else 0.3, seed=1, late=60)
+    llm = connect(server, timeout=1 if waits_in_vain else 30, retry_seconds=120)
     assert same(ask_everything(llm))
     if fault in ("empty", "mix"):
         assert llm.generate(CHATS * 3, decoding=GREEDY) == UNDISTURBED[2] * 3
@@ -98,15 +102,16 @@ def test_answers_are_the_undisturbed_ones(serve, connect, fault, record_property
     for kind in ("requests", "retries", "faults"):
         record_property(kind, str(getattr(usage, kind)))
     assert usage.retries == sum(usage.faults.values()) >= 5
-    assert usage.requests == len(server.arrivals)
     assert usage.failures == 0
-    del sent["empty"]  # some answers have no text that could be empty
-    if waits_in_vain:  # on a busy machine any request may time out, whatever else would befall it
-        assert usage.faults["timeout"] >= 1
-        assert set(usage.faults) <= set(KIND.values())
+    assert fault == "mix" or list(usage.faults) == [KIND[fault]]
+    if waits_in_vain:  # on a busy machine any request may time out, even before it is read
+        assert usage.requests >= len(server.arrivals)
+        assert usage.faults["timeout"] >= sent.pop("timeout") >= 1
+        assert all(usage.faults.get(kind, 0) <= count for kind, count in sent.items())
     else:
-        assert all(usage.faults[kind] == count for kind, count in sent.items() if count)
-        assert list(usage.faults) == [KIND[fault]]
+        assert usage.requests == len(server.arrivals)
+        del sent["empty"]  # some answers have no text that could be empty
+        assert all(usage.faults[kind] == count for kind, count in sent.items())
 
 
 def test_a_server_that_dies_and_comes_back_changes_nothing(serve, connect):
@@ -162,7 +167,7 @@ def test_when_the_time_is_spent_it_says_so_and_works_again_later(serve, connect)
     begun = time.monotonic()
     with pytest.raises(LLMUnavailableError) as raised:
         llm.generate(CHATS, decoding=GREEDY)
-    assert 0.2 < time.monotonic() - begun < 3
+    assert time.monotonic() - begun > 0.2
     for words in (server.url, "tried", "connection failed", "Nothing was scored", "Go on when"):
         assert words in str(raised.value)
     assert llm.usage.failures >= 1
@@ -183,10 +188,8 @@ def test_a_server_that_is_down_is_not_hammered(serve, connect, fault):
     llm = connect(server, retry_seconds=1, backoff=(0.05, 0.4))
     with pytest.raises(LLMUnavailableError):
         llm.generate(CHATS * 4, decoding=GREEDY)
-    # 16 at first and at last; between them one at a time, at growing intervals.
-    assert 18 <= len(server.arrivals) <= 64
-    times = [arrival.seconds - server.arrivals[0].seconds for arrival in server.arrivals]
-    assert len([seconds for seconds in times if 0.2 < seconds < 0.8]) <= 20
+    # 16 at first and at last; between them at most 20, one at a time, at growing intervals.
+    assert 17 <= len(server.arrivals) <= 16 + 20 + 16
 
 
 def test_it_waits_as_long_as_the_server_asks(serve, connect):
@@ -194,7 +197,7 @@ def test_it_waits_as_long_as_the_server_asks(serve, connect):
     llm = connect(server)
     assert llm.generate(CHATS[:1], decoding=GREEDY) == UNDISTURBED[2][:1]
     first, second = (arrival.seconds for arrival in server.arrivals)
-    assert 0.6 <= second - first < 5
+    assert second - first >= 0.6
     assert llm.usage.faults == {"429": 1}
 
 
@@ -202,14 +205,14 @@ def test_a_wait_for_longer_than_is_left_is_not_begun(serve, connect):
     server = serve(fault="429", first=1, waits={"Retry-After": "3600"})
     begun = time.monotonic()
     with pytest.raises(LLMUnavailableError, match="It asks for a wait of 3600 s"):
-        connect(server, retry_seconds=20).generate(CHATS[:1], decoding=GREEDY)
-    assert time.monotonic() - begun < 5
+        connect(server, retry_seconds=120).generate(CHATS[:1], decoding=GREEDY)
+    assert time.monotonic() - begun < 120
     assert len(server.arrivals) == 1
 
 
 def test_a_wait_is_asked_for_in_several_ways():
-    date = email.utils.formatdate(time.time() + 30, usegmt=True)
-    assert 28 < retry_after({"retry-after": date}) <= 30
+    date = email.utils.formatdate(time.time() + 3000, usegmt=True)
+    assert 2900 < retry_after({"retry-after": date}) <= 3000
     assert retry_after({"retry-after": email.utils.formatdate(0)}) == 0
     assert retry_after({"retry-after": "1.5", "retry-after-ms": "250"}) == 0.25
     assert retry_after({"retry-after": "7", "retry-after-ms": "soon"}) == 7
@@ -261,32 +264,40 @@ def test_a_model_that_has_nothing_to_say_is_never_scored(serve, connect):
 
 
 def test_what_is_under_way_is_cancelled_when_one_request_fails(serve, connect):
-    server = serve(llm=Moody(), delay=0.05)
-    llm = connect(server, max_in_flight=4)
+    server = serve(llm=Moody())
+    llm = connect(server, max_in_flight=4, timeout=60)
+    assert same(ask_everything(llm))
+    before = len(chats_sent(server))
+    server.holds = lambda body: "refuse" not in str(body)
     with pytest.raises(LLMError, match="not this one"):
         llm.generate([Chat(system="", user="refuse"), *CHATS * 4], decoding=GREEDY)
-    time.sleep(0.2)  # what was on its way arrives
-    arrived = len(server.arrivals)
-    time.sleep(0.2)
-    assert len(server.arrivals) == arrived <= 10
-    assert same(ask_everything(llm))
+    server.holds = None
+    assert same(ask_everything(llm))  # none of its slots is taken by what was cancelled
+    # The refused one, three beside it, perhaps one in its place, and those of the line above.
+    assert len(chats_sent(server)) - before <= 4 + 1 + len(CHATS)
+    assert llm.usage.retries == 0
 
 
 def test_an_interrupt_cancels_what_is_under_way(serve, connect):
-    server = serve(delay=0.05)
-    llm = connect(server, max_in_flight=4)
-    llm.generate(CHATS[:1], decoding=GREEDY)
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    server = serve()
+    llm = connect(server, max_in_flight=4, timeout=60)
+    assert same(ask_everything(llm))
+    before = len(chats_sent(server))
+    server.holds = lambda body: True
+
+    def interrupt():
+        wait_until(lambda: len(chats_sent(server)) == before + 4)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     with pytest.raises(KeyboardInterrupt):
         llm.generate(CHATS * 20, decoding=GREEDY)
-    timer.join()
-    time.sleep(0.1)
-    arrived = len(server.arrivals)
-    assert arrived < 100
-    time.sleep(0.2)
-    assert len(server.arrivals) == arrived
-    assert same(ask_everything(llm))
+    interrupting.join()
+    server.holds = None
+    assert same(ask_everything(llm))  # none of its slots is taken by what was cancelled
+    assert len(chats_sent(server)) == before + 4 + len(CHATS)
+    assert llm.usage.retries == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a platform without fork")
@@ -354,7 +365,7 @@ def test_a_process_ends_quietly_with_connections_open(serve):
         capture_output=True,
         text=True,
         cwd="/",
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == FAKE.loglikelihood(["a"], [[" b"]])[0][0]

@@ -39,18 +39,19 @@ def remembering_toy(recommender=None):
     )
 
 
-class Slow:
-    """Passes prompts on at leisure, so that there is time to kill the process."""
+class Stopping:
+    """Passes prompts on while a file does not exist, and then waits to be killed."""
 
-    def __init__(self, recommender):
-        self._recommender = recommender
+    def __init__(self, recommender, file):
+        self._recommender, self._file = recommender, file
 
     @property
     def llm_calls(self):
         return self._recommender.llm_calls
 
     def rank(self, prompts):
-        time.sleep(0.1)
+        if self._file.exists():
+            time.sleep(600)
         return self._recommender.rank(prompts)
 
 
@@ -134,11 +135,12 @@ def test_a_run_resumed_after_ctrl_c_equals_an_uninterrupted_one(whole, tmp_path,
 
 KILLED = """
 import sys, pathlib
-sys.path.insert(0, sys.argv[2])
+folder, after, here = sys.argv[1:]
+sys.path.insert(0, here)
 import test_train
-slow = test_train.Slow(test_train.toy_mdp(num_users=60, horizon=5).recommender)
-mdp = test_train.remembering_toy(slow)
-test_train.train(test_train.CONFIG, pathlib.Path(sys.argv[1]), mdp=mdp)
+recommender = test_train.toy_mdp(num_users=60, horizon=5).recommender
+mdp = test_train.remembering_toy(test_train.Stopping(recommender, pathlib.Path(folder, after)))
+test_train.train(test_train.CONFIG, pathlib.Path(folder), mdp=mdp)
 """
 
 
@@ -146,7 +148,7 @@ test_train.train(test_train.CONFIG, pathlib.Path(sys.argv[1]), mdp=mdp)
 def test_a_run_resumed_after_kill_9_equals_an_uninterrupted_one(whole, tmp_path, after):
     folder = tmp_path / "run"
     here = os.path.dirname(__file__)
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), here])
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), after, here])
     while not (folder / after).exists() and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
@@ -203,14 +205,15 @@ def test_a_run_is_not_overwritten(whole):
 
 
 def test_a_run_that_failed_before_its_first_ranking_may_be_started_over(whole, tmp_path):
-    class Missing(Slow):
+    class Missing:
+        llm_calls = 0
+
         def rank(self, prompts):
             raise LLMError("no such model")
 
     folder = tmp_path / "run"
-    toy = toy_mdp(num_users=60, horizon=CONFIG.horizon)
     with pytest.raises(LLMError):
-        train(CONFIG, folder, mdp=remembering_toy(Missing(toy.recommender)))
+        train(CONFIG, folder, mdp=remembering_toy(Missing()))
     train(CONFIG, folder, mdp=remembering_toy())
     same_run(whole, folder)
 

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from strategy_prompts import batch, renderer
+from threads import let_others_run
 
 from rpp_env.errors import LLMError
 from rpp_env.llm import CachedLLM, Chat, Completion, Decoding, FakeLLM
@@ -366,7 +367,7 @@ def test_when_a_worker_fails_what_is_under_way_is_stored_and_nothing_is_begun(st
         under_way.wait()
         if number == 1:
             raise LLMError("no answer to 1")
-        time.sleep(0.1)
+        let_others_run()
 
     llm, inner = cached(store, before, max_in_flight=3)
     with pytest.raises(LLMError, match="no answer to 1"):
@@ -385,7 +386,7 @@ def test_the_first_error_is_raised(store):
     def before(number):
         if number == 0:
             first.wait(30)
-            time.sleep(0.05)
+            let_others_run()
         else:
             first.set()
         raise LLMError(f"no answer to {number}")
@@ -406,7 +407,7 @@ def test_ctrl_c_stores_what_is_back_and_begins_nothing(store):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             interrupted.set()
         interrupted.wait(30)
-        time.sleep(0.2)
+        let_others_run()
 
     llm, inner = cached(store, before, max_in_flight=2)
     with pytest.raises(KeyboardInterrupt):

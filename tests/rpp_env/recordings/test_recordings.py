@@ -29,6 +29,7 @@ from rpp_env import toy_mdp
 from rpp_env.recordings import recorder
 
 out, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+blocks = int(sys.argv[4])  # after which it waits to be killed
 recorder._WAIT_SECONDS = 0.05
 mdp = toy_mdp(num_users=12, num_candidates=4, dim=2)
 rank = mdp.recommender.rank
@@ -36,7 +37,7 @@ rank = mdp.recommender.rank
 def slow(prompts):
     with log.open("a") as file:
         file.write(f"{min(prompts.instance_ids)}\\n")
-    time.sleep(seconds)
+    time.sleep(seconds if log.read_text().count("\\n") <= blocks else 600)
     return rank(prompts)
 
 mdp.recommender.rank = slow
@@ -137,7 +138,7 @@ def test_recording_twice_gives_equal_bytes(path, tmp_path):
 
 def test_a_killed_process_loses_only_the_block_under_way(path, tmp_path):
     out, log = tmp_path / "toy.npz", tmp_path / "log"
-    process = start(out, log, 0.3)
+    process = start(out, log, 0, 2)
     deadline = time.monotonic() + 60
     while not (blocks := list(tmp_path.glob("toy.blocks/*-2.npz"))):
         assert time.monotonic() < deadline
@@ -161,7 +162,7 @@ def test_a_killed_process_loses_only_the_block_under_way(path, tmp_path):
 
 def test_two_processes_share_the_work(path, tmp_path):
     out, log = tmp_path / "toy.npz", tmp_path / "log"
-    processes = [start(out, log, 0.3) for _ in range(2)]
+    processes = [start(out, log, 0.3, NUM_USERS) for _ in range(2)]
     for process in processes:
         _, errors = process.communicate(timeout=60)
         # One that starts when all is done is told so.

@@ -230,7 +230,7 @@ TITLES = st.lists(st.one_of(st.sampled_from(BARE), TEXTS, st.text(max_size=8)), 
 
 
 @given(TEXTS, TITLES, st.integers())
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_and_candidates_give_a_permutation(text, candidates, seed):
     parsed = parse_ranking(text, candidates, seed=seed)
     assert_is_permutation(parsed, candidates)
@@ -257,7 +257,7 @@ LISTS = {
     st.sampled_from(sorted(LISTS)),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_list_of_the_candidates_is_read_whole(name, form, random):
     candidates = CORPUS["sets"][name]
     order = random.sample(range(len(candidates)), len(candidates))
@@ -267,7 +267,7 @@ def test_a_list_of_the_candidates_is_read_whole(name, form, random):
 
 
 @given(st.permutations(range(1, 11)), st.sampled_from([" > ", ", ", "\n", "; "]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_list_of_the_numbers_is_read_whole(numbers, separator):
     parsed = parse_ranking(separator.join(f"[{i}]" for i in numbers), BARE)
     assert parsed.order == tuple(i - 1 for i in numbers)

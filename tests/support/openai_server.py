@@ -115,7 +115,7 @@ class OpenAIServer:
         listening = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(listening,), daemon=True)
         self._thread.start()
-        assert listening.wait(10)
+        assert listening.wait(60)
 
     def stop(self):
         """Resets all connections, and refuses new ones."""
@@ -126,8 +126,10 @@ class OpenAIServer:
 
     def _work(self, listening):
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve(listening))
-        self._loop.close()
+        try:
+            self._loop.run_until_complete(self._serve(listening))
+        finally:
+            self._loop.close()
 
     async def _serve(self, listening):
         self._stopped = asyncio.Event()

@@ -6,18 +6,16 @@ import importlib.util
 import json
 import os
 import re
-import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
+from built_folders import left_over, start, visible
 
 from rpp_env import assets
 from rpp_env.assets import ASSETS, Asset, fetch, is_cached
 from rpp_env.errors import AssetError
 
-ROOT = str(Path(assets.__file__).parents[1])
 MEMBER = "tiny_movies/data/"
 HUB_ID = "somebody/tiny-movies"
 
@@ -91,22 +89,6 @@ def tiny(cache, index, monkeypatch):
     asset = asset_of(make_wheel(index))
     monkeypatch.setitem(ASSETS, "tiny", asset)
     return asset
-
-
-def visible(folder):
-    return sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
-
-
-def left_over(folder):
-    """Everything in a folder but finished folders and lock files."""
-    hidden = [path.name for path in folder.glob(".*")]
-    return [name for name in hidden if not name.endswith(".lock")]
-
-
-def start(script, *args):
-    env = {**os.environ, "PYTHONPATH": ROOT}
-    command = [sys.executable, "-c", script, *args]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("name", ASSETS)

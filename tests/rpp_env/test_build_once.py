@@ -1,19 +1,14 @@
 """`build_once`: a folder is there whole or not at all, however many build it or die at it."""
 
 import logging
-import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
+from built_folders import left_over, start, visible
 
 from rpp_env import assets
 from rpp_env.assets import build_once
-
-ROOT = str(Path(assets.__file__).parents[1])
 
 SLOW_BUILD = """
 import sys, time
@@ -27,22 +22,6 @@ def build(work):
 
 build_once(Path(sys.argv[1]), build)
 """
-
-
-def visible(folder):
-    return sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
-
-
-def left_over(folder):
-    """Everything in a folder but finished folders and lock files."""
-    hidden = [path.name for path in folder.glob(".*")]
-    return [name for name in hidden if not name.endswith(".lock")]
-
-
-def start(script, *args):
-    env = {**os.environ, "PYTHONPATH": ROOT}
-    command = [sys.executable, "-c", script, *args]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")

@@ -8,7 +8,6 @@ from tiny_models import (
     PROMPTS,
     SAMPLED,
     greedy_by_hand,
-    make_models,
     of,
     plain,
     tokens_by_hand,
@@ -17,21 +16,6 @@ from tiny_models import (
 from rpp_env.errors import LLMError
 from rpp_env.llm import Chat, Completion, Decoding, GeneratingLLM, NextTokenLLM
 from rpp_env.llm.transformers.transformers_llm import TransformersLLM
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return make_models(tmp_path_factory)
-
-
-@pytest.fixture(params=["llama", "gpt2"])
-def folder(models, request):
-    return models[request.param]
-
-
-@pytest.fixture
-def llm(models):
-    return TransformersLLM(str(models["llama"]), device="cpu", num_workers=1)
 
 
 def test_it_has_these_capabilities(llm):
@@ -170,7 +154,7 @@ def test_no_room_for_the_answer_is_an_error(models):
 
 @pytest.mark.live
 def test_the_embedded_model_answers():
-    llm = TransformersLLM("smollm2-135m-instruct")
+    llm = TransformersLLM("smollm2-135m-instruct", num_workers=1)
     chat = Chat(system="", user="What is the capital of France? Answer in one word.")
     text = "The capital of France is"
     try:

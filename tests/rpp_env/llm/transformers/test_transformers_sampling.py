@@ -9,27 +9,11 @@ from tiny_models import (
     LABELS,
     PROMPTS,
     SAMPLED,
-    make_models,
     plain,
 )
 
 from rpp_env.llm import Decoding
 from rpp_env.llm.transformers.transformers_llm import TransformersLLM
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return make_models(tmp_path_factory)
-
-
-@pytest.fixture(params=["llama", "gpt2"])
-def folder(models, request):
-    return models[request.param]
-
-
-@pytest.fixture
-def llm(models):
-    return TransformersLLM(str(models["llama"]), device="cpu", num_workers=1)
 
 
 def test_seeds_decide_what_is_sampled(llm):
@@ -112,9 +96,11 @@ def test_workers_write_and_score_the_same(models, llm):
         for decoding in (GREEDY, SAMPLED):
             written = pool.generate(PROMPTS, decoding=decoding, seeds=seeds)
             assert written == llm.generate(PROMPTS, decoding=decoding, seeds=seeds)
-        scores = pool.next_token_logprobs(PROMPTS, LABELS)
+        next_tokens = pool.next_token_logprobs(PROMPTS, LABELS)
+        scores = pool.loglikelihood(PROMPTS, LABELS)
     finally:
         pool.close()
-    for got, wanted in zip(scores, llm.next_token_logprobs(PROMPTS, LABELS), strict=True):
+    alone = [*llm.next_token_logprobs(PROMPTS, LABELS), *llm.loglikelihood(PROMPTS, LABELS)]
+    for got, wanted in zip([*next_tokens, *scores], alone, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-4)
     assert pool.usage.counts() == llm.usage.counts()

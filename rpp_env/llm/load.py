@@ -48,6 +48,12 @@ class EngineConfig:
     revision: str | None = None
     """openai: the version of the model on the server. It replaces the server's address in the keys
     of stored answers."""
+    drop_params: str | None = None
+    """openai: request parameters to leave out, separated by commas: top_p, seed, temperature,
+    system (its text is then put before the user's); by default learned from refusals."""
+    on_refusal: str | None = None
+    """openai: what happens to a prompt that the server refuses for its content or its length: stop
+    (the default) ends the work; skip counts it as unrecognised and goes on."""
 
     def load(self, spec: str, *others: str) -> LLM:
         """Returns the LLM that `spec` names, with these options; see `load_llm`.

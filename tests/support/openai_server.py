@@ -22,8 +22,11 @@ from rpp_env.llm.fake import FakeLLM, split_tokens
 FAULTS = ("timeout", "429", "500", "503", "reset", "half", "not_json", "shape", "empty")
 # vllm: tokens, echo, labels by id. openai: 5 likeliest tokens, no echo. echo: as OpenAI's once was,
 # echo with a token written at least, nothing about tokens. llamacpp: its own /tokenize, a template,
-# log-probabilities as chats have them. ollama: chats alone.
-DIALECTS = ("vllm", "openai", "echo", "llamacpp", "ollama")
+# log-probabilities as chats have them. ollama: chats alone. lmstudio: as echo, but it answers 200
+# with an error text on a path that it does not have. shifted: as echo, but each echoed token is
+# scored by the logits after it.
+DIALECTS = ("vllm", "openai", "echo", "llamacpp", "ollama", "lmstudio", "shifted")
+ECHOING = ("vllm", "echo", "lmstudio", "shifted")
 OPENING, OPENING_ID = "<s>", 1
 LIKELY = [f"{space}{letter}" for letter in "ABCDEFGHIJ" for space in ("", " ")]
 
@@ -63,6 +66,9 @@ class OpenAIServer:
         first: So many requests fail, and then no other; by default it is left to the probability.
         waits: Headers of a 429, 500 or 503.
         refusal: Status with which every request is refused, and the message.
+        refuses: Parameters that are refused by name; "system" stands for a system turn.
+        amend: Changes outcomes: (path, body, answer) -> (status, answer). An answer that is text is
+            sent as it is.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class OpenAIServer:
         first=None,
         waits=None,
         refusal=None,
+        refuses=(),
+        amend=None,
         port=0,
     ):
         assert dialect in DIALECTS
@@ -88,6 +96,7 @@ class OpenAIServer:
         self.llm = llm or FakeLLM()
         self.opened = opened and dialect == "vllm"
         self.delay, self.late, self.first, self.refusal = delay, late, first, refusal
+        self.refuses, self.amend = refuses, amend
         self.waits = {"Retry-After": "0.05"} if waits is None else waits
         self.port = port
         self.arrivals: list[Arrival] = []
@@ -198,6 +207,7 @@ class OpenAIServer:
                 raise Refusal(401, f"Incorrect API key: {keys[0] if keys else None}")
             if self.refusal is not None:
                 raise Refusal(*self.refusal)
+            self._refuse_parameters(body)
             answer = self._answer(method, path, body)
         except Refusal as refused:
             echoed = {"X-Request-Id": keys[0]} if keys else {}
@@ -206,13 +216,24 @@ class OpenAIServer:
             answer = self._misshapen(answer)
         if fault == "empty" and "choices" in answer and not body.get("logprobs"):
             answer["choices"][0].update(text="", message={"role": "assistant", "content": ""})
-        return 200, answer, {}
+        status = 200
+        if self.amend is not None:
+            status, answer = self.amend(path, body, answer)
+        return status, answer, {}
+
+    def _refuse_parameters(self, body):
+        for name in self.refuses:
+            if name == "system" and body.get("messages", [{}])[0].get("role") == "system":
+                raise Refusal(400, "System role not supported")
+            if name in body:
+                raise Refusal(400, f"Unsupported parameter: '{name}' is not supported here.")
 
     async def _reply(self, writer, fault, status, answer, headers):
         if fault == "reset":
             _reset(writer)
             return False
-        content = b"<html>gateway</html>" if fault == "not_json" else json.dumps(answer).encode()
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        content = ("<html>gateway</html>" if fault == "not_json" else text).encode()
         lines = [
             f"HTTP/1.1 {status} Whatever",
             "Content-Type: application/json",
@@ -232,7 +253,7 @@ class OpenAIServer:
         broken = [{}, {"choices": None}, {"choices": []}, {"choices": ["text"]}, {"choices": [7]}]
         logprobs = choice.get("logprobs")
         if not logprobs:
-            broken += [{"choices": [{**choice, "text": 5, "message": {"content": ["a"]}}]}]
+            broken += [{"choices": [{**choice, "text": 5, "message": {"content": [7]}}]}]
         elif logprobs.get("token_logprobs"):
             some = logprobs["token_logprobs"]
             for wrong in (some[:-2], [*some[:-1], float("nan")], [*some[:-1], "x"], None):
@@ -251,6 +272,8 @@ class OpenAIServer:
         if self.dialect == "llamacpp":
             answers["/tokenize"] = lambda body: {"tokens": []}
             answers["/apply-template"] = lambda body: {"prompt": self._template(body["messages"])}
+        if path not in answers and self.dialect == "lmstudio":
+            return {"error": f"Unexpected endpoint or method. (POST {path})"}
         if path not in answers:
             raise Refusal(404, f"no {path} here")
         return answers[path](body)
@@ -308,15 +331,17 @@ class OpenAIServer:
         return self._choices({"text": written.text, "finish_reason": written.finish_reason}, body)
 
     def _echoed(self, ids, text, body):
-        if self.dialect not in ("vllm", "echo"):
+        if self.dialect not in ECHOING:
             raise Refusal(400, "echo does not go with logprobs")
-        if self.dialect == "echo" and not body["max_tokens"]:
+        if self.dialect != "vllm" and not body["max_tokens"]:
             raise Refusal(400, "max_tokens must be 1 or more")
         pieces = [_piece(number) for number in ids]
         first = int(self.opened)
         log_probs = [0.0] * first + self.llm.token_logprobs("", pieces[first:])
         if body["max_tokens"]:
             pieces, log_probs = [*pieces, " and"], [*log_probs, -1.0]
+        if self.dialect == "shifted":
+            log_probs = [*log_probs[1:], -1.0]
         begins = [sum(map(len, pieces[:number])) for number in range(len(pieces))]
         told = {"token_logprobs": [None, *log_probs[1:]], "text_offset": begins, "tokens": pieces}
         return {"text": text, "logprobs": told, "finish_reason": "length"}
@@ -339,11 +364,13 @@ class OpenAIServer:
 
     def _written(self, prompt, body):
         decoding = Decoding(
-            temperature=body["temperature"], top_p=body["top_p"], max_tokens=body["max_tokens"]
+            temperature=body.get("temperature", 1.0),
+            top_p=body.get("top_p", 1.0),
+            max_tokens=body.get("max_completion_tokens") or body["max_tokens"],
         )
         schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
         (written,) = self.llm.generate(
-            [prompt], decoding=decoding, seeds=[body["seed"]], schemas=schema and [schema]
+            [prompt], decoding=decoding, seeds=[body.get("seed", 0)], schemas=schema and [schema]
         )
         return written
 

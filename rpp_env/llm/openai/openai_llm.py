@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from rpp_env.llm.base import (
     GENERATE,
@@ -15,12 +15,15 @@ from rpp_env.llm.base import (
     Decoding,
 )
 from rpp_env.llm.openai.background_loop import run
+from rpp_env.llm.openai.dialect import DROPPABLE, DialectSession
 from rpp_env.llm.openai.endpoints import OPENAI_URL, split_spec
 from rpp_env.llm.openai.server_model import ServerModel
 from rpp_env.llm.openai.transport import Session
 from rpp_env.llm.usage import LLMUsage
-from rpp_env.option_checks import number, whole_number
+from rpp_env.option_checks import number, one_of, whole_number
 from rpp_env.types import FloatArray
+
+ON_REFUSAL: Final = ("stop", "skip")
 
 
 class OpenAILLM:
@@ -44,6 +47,14 @@ class OpenAILLM:
         retry_seconds: Seconds for which a failed request is retried. It gets at least two tries,
             unless the server asks for a longer wait.
         revision: Version of the weights, part of the cache key; by default the base URLs are.
+        drop_params: Request parameters to leave out, separated by commas, of ``top_p``, ``seed``,
+            ``temperature``, ``add_generation_prompt``, ``continue_final_message`` and ``system``
+            (the system text is then put before the user's). What a server refuses is found out
+            from its refusal without this option, at the cost of one request.
+        on_refusal: What happens to a prompt that the server refuses for its content or length, or
+            to which the model writes nothing: ``stop`` raises; ``skip`` counts it in
+            ``usage.refused`` and returns a completion without text whose `finish_reason` is
+            ``refused``, or NaN as log-probabilities.
         backoff: Seconds of the first wait and of the longest one.
 
     Raises:
@@ -60,6 +71,8 @@ class OpenAILLM:
         timeout: float = 60.0,
         retry_seconds: float = 300.0,
         revision: str | None = None,
+        drop_params: str = "",
+        on_refusal: str = "stop",
         backoff: tuple[float, float] = (0.5, 30.0),
     ) -> None:
         whole_number("max_in_flight", max_in_flight)
@@ -67,6 +80,10 @@ class OpenAILLM:
         number("retry_seconds", retry_seconds, low=0)
         if not 0 < backoff[0] <= backoff[1] < math.inf:
             raise ValueError(f"backoff={backoff} must be the first wait and the longest, above 0")
+        one_of("on_refusal", on_refusal, ON_REFUSAL)
+        self._dropped = [name.strip() for name in drop_params.split(",") if name.strip()]
+        for name in self._dropped:
+            one_of("drop_params", name, DROPPABLE)
         default_urls = os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         self._model, self._urls = split_spec(model, default_urls)
         if OPENAI_URL in self._urls:
@@ -78,6 +95,7 @@ class OpenAILLM:
         self._retry_seconds = retry_seconds
         self._revision = revision
         self._backoff = backoff
+        self._on_refusal = on_refusal
         self._server_models: dict[int, ServerModel] = {}  # by process id
 
     def __repr__(self) -> str:
@@ -92,6 +110,8 @@ class OpenAILLM:
     def identity(self) -> dict[str, str]:
         """What determines the answers: the model and its revision, or its URLs if none is given."""
         model = {"name": f"openai:{self._model}", "model": self._model}
+        if self._dropped:
+            model["drop_params"] = ",".join(sorted(self._dropped))
         if self._revision is not None:
             return {**model, "revision": self._revision}
         return {**model, "base_urls": ",".join(sorted(self._urls))}
@@ -100,7 +120,16 @@ class OpenAILLM:
         """Closes the connections; the next call opens new ones."""
         server_model = self._server_models.pop(os.getpid(), None)
         if server_model is not None:
-            run(server_model.session.close())
+            run(server_model.session.session.close())
+
+    def stop_retrying(self) -> None:
+        """Gives up every request made so far, within about a second; for Ctrl-C.
+
+        The threads that wait for them get `LLMUnavailableError`. Later calls work as before.
+        """
+        server_model = self._server_models.get(os.getpid())
+        if server_model is not None:
+            server_model.session.session.stop_retrying()
 
     def apply_chat_template(self, *, system: str, user: str) -> str:
         """Returns the text up to where the assistant's answer begins; see `LLM`.
@@ -162,7 +191,13 @@ class OpenAILLM:
                 retry_seconds=self._retry_seconds,
                 backoff=self._backoff,
             )
-            made = ServerModel(session, name=self.name, model=self._model)
+            made = ServerModel(
+                DialectSession(session, name=self.name, drop_params=self._dropped),
+                name=self.name,
+                model=self._model,
+                usage=self.usage,
+                skip_refused=self._on_refusal == "skip",
+            )
             # If two threads come here at once, both use the first one.
             here = self._server_models.setdefault(os.getpid(), made)
         return here

@@ -6,13 +6,15 @@ succeed later (`FaultyAnswerError`), or a missing feature of the server (`Lackin
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
-from rpp_env.errors import LLMError
 from rpp_env.llm.base import Completion
 from rpp_env.llm.openai.faults import Fault
 
 Answer = Mapping[str, Any]
+# What servers put in place of a log-probability that they do not tell (vLLM, OpenAI).
+CLIPPED: Final = -9999.0
+_ROUNDING: Final = 1e-3  # a log-probability may be so much above 0
 _T = TypeVar("_T")
 
 
@@ -22,6 +24,19 @@ class FaultyAnswerError(Exception):
     def __init__(self, text: str, *, kind: str = "malformed") -> None:
         super().__init__(text)
         self.fault = Fault(kind=kind, text=text)
+
+
+class UnansweredError(Exception):
+    """The model gave this prompt no text, and another try in this run would give none.
+
+    Args:
+        text: What happened.
+        may_pass: Whether a later run may have more luck.
+    """
+
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
 
 
 class LackingError(Exception):
@@ -42,7 +57,7 @@ def read_chat(answer: Answer) -> Completion:
     if not isinstance(message, Mapping):
         raise FaultyAnswerError(f"choices[0].message is {_type_name(message)}, not an object")
     text = message.get("content")
-    if text is None:
+    if text is None or text == []:
         text = message.get("refusal") or ""
     return _make_completion(choice, text, "choices[0].message.content")
 
@@ -61,11 +76,12 @@ def read_sum_of_last(num_tokens: int, num_last: int) -> Callable[[Answer], float
     return read
 
 
-def read_sum_from(start: int, end: int) -> Callable[[Answer], float]:
-    """Returns a reader of an echoed text; it sums the tokens of characters `start` to `end`.
+def read_sum_from(start: int, prompt: str) -> Callable[[Answer], float]:
+    """Returns a reader of an echoed text; it sums the tokens of its characters from `start` on.
 
     A token that begins before `start` and ends after it counts in full.
     """
+    end = len(prompt)
 
     def read(answer: Answer) -> float:
         logprobs = _logprobs(answer)
@@ -81,6 +97,7 @@ def read_sum_from(start: int, end: int) -> Callable[[Answer], float]:
             for begin, stop, log_prob in zip(begins, ends, log_probs, strict=True)
             if stop > start and begin < end
         ]
+        _check_tokens(logprobs.get("tokens"), begins, start, prompt)
         if not inside:
             raise FaultyAnswerError("the echoed tokens contain none of the continuation")
         return _sum(inside)
@@ -104,7 +121,9 @@ def read_next_logprobs(answer: Answer) -> dict[str, float]:
     for token, log_prob in pairs:
         if not isinstance(token, str) or not _is_number(log_prob):
             raise FaultyAnswerError(f"top_logprobs holds {_type_name(log_prob)} for a token")
-    return {str(token): float(log_prob) for token, log_prob in pairs}
+    if max(log_prob for _, log_prob in pairs) > _ROUNDING:
+        raise LackingError("its top_logprobs are above 0, so they are no log-probabilities")
+    return {str(token): float(log_prob) for token, log_prob in pairs if log_prob > CLIPPED}
 
 
 def read_tokens(answer: Answer) -> list[int]:
@@ -125,16 +144,17 @@ def read_prompt(answer: Answer) -> str:
     return prompt
 
 
-def tokens_used(answer: Answer) -> tuple[int, int]:
-    """Tokens of the prompt and of the completion; 0 where the server does not say."""
+def tokens_used(answer: Answer) -> tuple[int | None, int | None]:
+    """Tokens of the prompt and of the completion; None where the server does not say."""
     usage = answer.get("usage")
     if not isinstance(usage, Mapping):
-        return 0, 0
+        return None, None
     read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return int(read) if _is_id(read) else 0, int(written) if _is_id(written) else 0
+    return int(read) if _is_id(read) else None, int(written) if _is_id(written) else None
 
 
 def _make_completion(choice: Answer, text: Any, place: str) -> Completion:
+    text = _join_parts(text)
     if not isinstance(text, str):
         raise FaultyAnswerError(f"{place} is {_type_name(text)}, not text")
     reason = choice.get("finish_reason")
@@ -142,13 +162,35 @@ def _make_completion(choice: Answer, text: Any, place: str) -> Completion:
     if text.strip():
         return completion
     if completion.finish_reason == "length":
-        raise LLMError(
+        raise UnansweredError(
             "the model used up its tokens before it wrote a word of its answer, as reasoning "
             "models do; give it more of them (max_tokens)"
         )
+    if completion.finish_reason == "content_filter":
+        raise UnansweredError("the server withheld the answer for its content (content_filter)")
     raise FaultyAnswerError(
         f"an empty completion (finish_reason: {completion.finish_reason})", kind="empty"
     )
+
+
+def _join_parts(content: Any) -> Any:
+    """The text of content that comes in parts, without those that are reasoning."""
+    if isinstance(content, Mapping):
+        content = [content]
+    if not isinstance(content, list) or not content:
+        return content
+    texts = []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+        elif not isinstance(part, Mapping):
+            return content
+        elif part.get("type", "text") in ("text", "output_text", "refusal"):
+            text = part.get("text", part.get("refusal"))
+            if not isinstance(text, str):
+                return content
+            texts.append(text)
+    return "".join(texts)
 
 
 def _first_choice(answer: Answer) -> Answer:
@@ -182,7 +224,30 @@ def _first(entries: list[Any], name: str) -> Answer:
 def _sum(log_probs: list[Any]) -> float:
     if not all(map(_is_number, log_probs)):
         raise FaultyAnswerError("a log-probability of the continuation is not a finite number")
+    if max(log_probs) > _ROUNDING:
+        raise LackingError(f"{max(log_probs):g} is no log-probability, which is 0 at most")
+    if min(log_probs) <= CLIPPED:
+        raise LackingError(
+            f"{min(log_probs):g} stands for log-probabilities that it cuts off, and sums of them "
+            "mean nothing"
+        )
     return math.fsum(log_probs)
+
+
+def _check_tokens(tokens: Any, begins: list[Any], start: int, prompt: str) -> None:
+    """Raises LackingError if the tokens of a continuation are those of another text."""
+    if not isinstance(tokens, list) or len(tokens) != len(begins):
+        return  # some servers give none
+    inside = [
+        (begin, token)
+        for begin, token in zip(begins, tokens, strict=True)
+        if start <= begin < len(prompt) and isinstance(token, str) and token
+    ]
+    if inside and not any(prompt.startswith(token, int(begin)) for begin, token in inside):
+        raise LackingError(
+            f"its tokens {[token for _, token in inside]} are not those of {prompt[start:]!r}, so "
+            "that its log-probabilities belong to another text"
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -3,18 +3,22 @@
 Knows nothing of connections and retries. Everything runs on one event loop.
 """
 
+import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from rpp_env.errors import LLMError
+from rpp_env.errors import LLMError, LLMUnavailableError
 from rpp_env.llm.base import Chat, Completion, Decoding
 from rpp_env.llm.openai.background_loop import gather_all
-from rpp_env.llm.openai.faults import RefusedError
+from rpp_env.llm.openai.dialect import DialectSession
+from rpp_env.llm.openai.faults import PromptRefusedError, RefusedError
+from rpp_env.llm.openai.logprob_check import LogprobCheck
 from rpp_env.llm.openai.responses import (
     LackingError,
+    UnansweredError,
     read_chat,
     read_completion,
     read_next_logprobs,
@@ -22,16 +26,20 @@ from rpp_env.llm.openai.responses import (
     read_sum_of_last,
 )
 from rpp_env.llm.openai.tokens import ServerTokens, messages
-from rpp_env.llm.openai.transport import Session
+from rpp_env.llm.usage import LLMUsage
 from rpp_env.types import FloatArray
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 _ADVICE: Final = (
     "Strategy likelihood needs a completions endpoint with echo and logprobs, as vLLM has it; "
     "label needs logprobs; generation works with every server that chats"
 )
-_WRONG_REQUEST: Final = (400, 422)
-_NOT_DONE: Final = (400, 404, 405, 422, 501)
+_SKIP_ADVICE: Final = (
+    "With --on-refusal skip (on_refusal='skip') such a prompt counts as unrecognised, and the run "
+    "goes on"
+)
+REFUSED: Final = "refused"  # `Completion.finish_reason` of a prompt that got no answer
 # Forms of a request for the next token's log-probabilities: the number of most likely tokens, and
 # whether the labels' own ids are sent, which vLLM accepts.
 _NEXT_TOKEN_FORMS: Final = ((20, True), (20, False), (5, False))
@@ -44,35 +52,57 @@ class ServerModel:
         session: Connections to the servers.
         name: Name of the LLM, for messages.
         model: Its name on the servers.
+        usage: The counters to add to.
+        skip_refused: Whether a prompt that the server will not answer is skipped; else it raises.
     """
 
-    def __init__(self, session: Session, *, name: str, model: str) -> None:
+    def __init__(
+        self,
+        session: DialectSession,
+        *,
+        name: str,
+        model: str,
+        usage: LLMUsage,
+        skip_refused: bool = False,
+    ) -> None:
         self.session = session
         self.tokens = ServerTokens(session, name=name, model=model)
+        self._check = LogprobCheck(self._post, name=name)
+        self._usage = usage
+        self._skip_refused = skip_refused
         self._name = name
         self._model = model
         self._least_tokens = 0  # some servers must generate at least one
         self._next_token_form = 0
-        self._limit_name = "max_tokens"
 
     async def loglikelihood(
         self, contexts: Sequence[str], continuations: Sequence[Sequence[str]]
     ) -> list[FloatArray]:
-        """Log-probability of each continuation of its context."""
+        """Log-probability of each continuation of its context; NaN for a skipped context."""
         rows = list(zip(contexts, continuations, strict=True))
-        works: list[Coroutine[Any, Any, float]]
+        context_ids: Mapping[str, list[int]] = {}
+        follow_ids: Mapping[str, list[int]] = {}
         if await self.tokens.are_available():
             follow_ids = await self.tokens.text_ids([text for _, follow in rows for text in follow])
             context_ids = await self.tokens.context_ids(contexts)
+        if any(text for _, follow in rows for text in follow):
+            await self._check_echo()
+
+        async def score(context: str, follow: Sequence[str]) -> FloatArray:
             works = [
                 self._score_ids(context_ids[context], follow_ids[text])
-                for context, follow in rows
+                if context_ids
+                else self._score_text(context, text)
                 for text in follow
             ]
-        else:
-            works = [self._score_text(context, text) for context, follow in rows for text in follow]
-        scores = iter(await gather_all(works))
-        return [np.array([next(scores) for _ in follow], dtype=np.float64) for _, follow in rows]
+            return np.array(await gather_all(works), dtype=np.float64)
+
+        return await gather_all(
+            [
+                self._answer(score(context, follow), np.full(len(follow), np.nan))
+                for context, follow in rows
+            ]
+        )
 
     async def next_token_logprobs(
         self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
@@ -87,7 +117,12 @@ class ServerModel:
             )
             prompts.update(await self.tokens.context_ids(contexts))
         return await gather_all(
-            [self._label_logprobs(prompts[context], each, ids) for context, each in rows]
+            [
+                self._answer(
+                    self._label_logprobs(prompts[context], each, ids), np.full(len(each), np.nan)
+                )
+                for context, each in rows
+            ]
         )
 
     async def generate(
@@ -101,40 +136,51 @@ class ServerModel:
         rows = list(zip(prompts, seeds, schemas, strict=True))
         return await gather_all(
             [
-                self._write_one(prompt, _options(decoding, seed, schema), decoding.max_tokens)
+                self._answer(
+                    self._write_one(prompt, _options(decoding, seed, schema)),
+                    Completion(text="", finish_reason=REFUSED),
+                )
                 for prompt, seed, schema in rows
             ]
         )
 
-    async def _write_one(
-        self, prompt: Chat | str, options: dict[str, Any], max_tokens: int
-    ) -> Completion:
+    async def _answer(self, work: Coroutine[Any, Any, _T], skipped: _T) -> _T:
+        """The answer to one prompt; `skipped` if the server will not answer it, and it may be."""
+        try:
+            return await work
+        except (PromptRefusedError, UnansweredError) as error:
+            if self._skip_refused:
+                self._usage.add(refused=1)
+                _log.warning("%s: a prompt is skipped: %s", self._name, error)
+                return skipped
+            self._usage.add(failures=1)
+            if isinstance(error, PromptRefusedError):
+                raise PromptRefusedError(
+                    self._name, f"{error.words}. {_SKIP_ADVICE}", error=error.error
+                ) from None
+            kind = LLMUnavailableError if error.may_pass else LLMError
+            raise kind(f"{self._name}: {error}. {_SKIP_ADVICE}") from None
+        except LLMError:
+            self._usage.add(failures=1)
+            raise
+
+    async def _check_echo(self) -> None:
+        with _explain_refusals("score titles", self._name):
+            await self._check.run(self.tokens, self._echo)
+
+    async def _write_one(self, prompt: Chat | str, options: dict[str, Any]) -> Completion:
         if isinstance(prompt, str):
             text: Any = prompt
             if await self.tokens.are_available():  # so that the opening token is never doubled
                 text = (await self.tokens.context_ids([prompt]))[prompt]
             asked = {**options, "prompt": text}
             with _explain_refusals("continue a text", self._name):
-                return await self._post_with_limit(
-                    "completions", asked, max_tokens, read_completion
-                )
+                return await self._post("completions", asked, read_completion)
         turns = messages(system=prompt.system, user=prompt.user, answer_prefix=prompt.answer_prefix)
         asked = {**options, "messages": turns}
         if prompt.answer_prefix:
             asked.update(add_generation_prompt=False, continue_final_message=True)
-        return await self._post_with_limit("chat/completions", asked, max_tokens, read_chat)
-
-    async def _post_with_limit(
-        self, path: str, asked: dict[str, Any], limit: int, read: Callable[[Any], Completion]
-    ) -> Completion:
-        """Requests at most `limit` tokens, under the parameter name that the server knows."""
-        try:
-            return await self._post(path, {**asked, self._limit_name: limit}, read)
-        except RefusedError as error:
-            if "max_completion_tokens" not in str(error) or self._limit_name != "max_tokens":
-                raise
-        self._limit_name = "max_completion_tokens"
-        return await self._post(path, {**asked, self._limit_name: limit}, read)
+        return await self._post("chat/completions", asked, read_chat)
 
     async def _score_ids(self, context: list[int], follow: list[int]) -> float:
         if not follow:
@@ -150,16 +196,18 @@ class ServerModel:
         if not follow:
             return 0.0
         prompt = context + follow
-        return await self._echo(prompt, read_sum_from(len(context), len(prompt)))
+        return await self._echo(prompt, read_sum_from(len(context), prompt))
 
-    async def _echo(self, prompt: Any, read: Callable[[Any], float]) -> float:
+    async def _echo(self, prompt: Any, read: Callable[[Any], _T]) -> _T:
         asked = {"prompt": prompt, "echo": True, "logprobs": 0, "temperature": 0}
         least = self._least_tokens
         with _explain_refusals("score titles", self._name):
             try:
                 return await self._post("completions", {**asked, "max_tokens": least}, read)
+            except PromptRefusedError:
+                raise
             except RefusedError as error:
-                if least or error.status not in _WRONG_REQUEST:
+                if least or not error.is_wrong_request:
                     raise
             score = await self._post("completions", {**asked, "max_tokens": 1}, read)
         self._least_tokens = 1
@@ -190,8 +238,10 @@ class ServerModel:
             more = {"logprobs": most, **({"logprob_token_ids": ids} if by_id else {})}
             try:
                 found = await self._post("completions", {**asked, **more}, read_next_logprobs)
+            except PromptRefusedError:
+                raise
             except RefusedError as error:
-                if error.status not in _WRONG_REQUEST or (most, by_id) == forms[-1]:
+                if not error.is_wrong_request or (most, by_id) == forms[-1]:
                     raise
                 continue
             self._next_token_form = _NEXT_TOKEN_FORMS.index((most, by_id))
@@ -217,6 +267,7 @@ def _options(decoding: Decoding, seed: int, schema: Mapping[str, Any] | None) ->
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,
         "seed": int(seed),
+        "max_tokens": decoding.max_tokens,
     }
     if schema is not None:
         named = {"name": "ranking", "schema": schema, "strict": True}
@@ -231,8 +282,10 @@ def _explain_refusals(what: str, name: str) -> Iterator[None]:
         yield
     except LackingError as error:
         message = f"{name} did not {what}: {error}. {_ADVICE}"
+    except PromptRefusedError:
+        raise
     except RefusedError as error:
-        if error.status not in _NOT_DONE:
+        if not (error.is_missing_path or error.is_wrong_request):
             raise
         message = f"{name} did not {what}: {error.words}. {_ADVICE}"
     else:

@@ -11,12 +11,11 @@ from typing import Any
 
 from rpp_env.errors import LLMError
 from rpp_env.llm.openai.background_loop import gather_all
+from rpp_env.llm.openai.dialect import DialectSession
 from rpp_env.llm.openai.faults import RefusedError
 from rpp_env.llm.openai.responses import LackingError, read_prompt, read_tokens
-from rpp_env.llm.openai.transport import Session
 
 MOST_KEPT = 16_384  # texts, and as many chats
-_NOT_THERE = (400, 404, 405, 422, 501)
 _PROBE = "a"
 
 
@@ -29,7 +28,7 @@ class ServerTokens:
         model: Its name on the servers.
     """
 
-    def __init__(self, session: Session, *, name: str, model: str) -> None:
+    def __init__(self, session: DialectSession, *, name: str, model: str) -> None:
         self._session = session
         self._name = name
         self._model = model
@@ -46,7 +45,7 @@ class ServerTokens:
                 try:
                     self._opening = await self._find_opening()
                 except (RefusedError, LackingError) as error:
-                    if isinstance(error, RefusedError) and error.status not in _NOT_THERE:
+                    if isinstance(error, RefusedError) and not _lacks_feature(error):
                         raise
                 self._asked = True
         return self._opening is not None
@@ -81,7 +80,7 @@ class ServerTokens:
                 self._by_ids(turns) if await self.are_available() else self._by_template(turns)
             )
         except (RefusedError, LackingError) as error:
-            if isinstance(error, RefusedError) and error.status not in _NOT_THERE:
+            if isinstance(error, RefusedError) and not _lacks_feature(error):
                 raise
             reason = error.words if isinstance(error, RefusedError) else error
             raise LLMError(
@@ -135,6 +134,10 @@ def messages(*, system: str, user: str, answer_prefix: str = "") -> list[dict[st
     if answer_prefix:
         turns.append({"role": "assistant", "content": answer_prefix})
     return turns
+
+
+def _lacks_feature(error: RefusedError) -> bool:
+    return error.is_missing_path or error.is_wrong_request
 
 
 def _keep(memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:

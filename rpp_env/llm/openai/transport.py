@@ -4,33 +4,47 @@ Knows what can go wrong between here and the server; knows nothing of the conten
 """
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rpp_env.errors import LLMError, LLMUnavailableError, RppError
+from rpp_env.errors import LLMError, LLMUnavailableError
 from rpp_env.llm.openai.background_loop import BackgroundLoop, background_loop
+from rpp_env.llm.openai.clients import import_libraries, make_client, proxy_note
 from rpp_env.llm.openai.endpoints import Endpoint, Endpoints
 from rpp_env.llm.openai.faults import (
     Fault,
-    RefusedError,
+    ServerError,
     describe_status,
-    fault_from_status,
-    server_message,
+    error_in_answer,
+    page_text,
+    read_error,
+    refusal,
     status_hint,
 )
 from rpp_env.llm.openai.key import read_key, redact
-from rpp_env.llm.openai.responses import Answer, FaultyAnswerError, tokens_used
+from rpp_env.llm.openai.responses import Answer, FaultyAnswerError, UnansweredError, tokens_used
 from rpp_env.llm.usage import LLMUsage
 
 # After this many empty answers in a row a retry is not worth its cost.
 EMPTY_TRIES = 8
+# After this many malformed answers in a row a server is taken to answer no other way.
+MALFORMED_TRIES = 10
+# A path of a server is taken to be missing after this many pages of HTML.
+PAGE_TRIES = 4
+# Seconds that a try still gets after `Session.stop_retrying`.
+GRACE_SECONDS = 1.0
+
+_MOST_IN_A_ROW = {"empty": EMPTY_TRIES, "malformed": MALFORMED_TRIES}
+_SHOWN_OF_PAGE = 120  # characters
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -41,10 +55,11 @@ class _Request:
     path: str
     body: Mapping[str, Any]
     read: Callable[[Answer], Any]
+    asked: float  # monotonic clock, before it waited for its turn
     begun: float
     deadline: float
     tries: int = 0
-    empty: int = 0
+    same_kind: int = 0  # latest faults in a row of the kind of `fault`
     url: str = ""
     given_up: bool = False
     fault: Fault | None = None
@@ -77,7 +92,7 @@ class Session:
         retry_seconds: float,
         backoff: tuple[float, float],
     ) -> None:
-        self._openai, self._tenacity, self._response_type = _import_libraries(name)
+        self._openai, self._tenacity, self._response_type = import_libraries(name)
         self._key = read_key(urls)
         self._name = name
         self._usage = usage
@@ -85,7 +100,13 @@ class Session:
         self._retry_seconds = retry_seconds
         self._backoff = backoff
         self._slots = asyncio.Semaphore(max_in_flight)
-        clients = [self._client(url) for url in urls]
+        clients = [
+            make_client(self._openai, url, name=name, key=self._key, timeout=timeout)
+            for url in urls
+        ]
+        self._interrupted_at = -math.inf
+        self._interrupted = asyncio.Event()
+        self._timeouts: set[asyncio.Timeout] = set()  # of the tries in flight
         self._endpoints = Endpoints(
             all=[
                 Endpoint(url=url, client=client) for url, client in zip(urls, clients, strict=True)
@@ -110,6 +131,22 @@ class Session:
         self._background_loop.before_stop.pop(id(self), None)
         await self._close_clients()
 
+    def stop_retrying(self) -> None:
+        """Gives up all requests made so far: those in flight get a second, no other is sent."""
+        self._background_loop.loop.call_soon_threadsafe(self._interrupt)
+
+    def _interrupt(self) -> None:
+        self._interrupted_at = time.monotonic()
+        end = asyncio.get_running_loop().time() + GRACE_SECONDS
+        for timeout in self._timeouts:
+            timeout.reschedule(min(end, timeout.when() or end))
+        self._interrupted.set()
+        self._interrupted = asyncio.Event()
+        self._endpoints.wake()
+
+    def _is_interrupted(self, request: _Request) -> bool:
+        return request.asked <= self._interrupted_at
+
     async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Answer], _T]) -> _T:
         """Sends a request and returns what `read` makes of the answer.
 
@@ -121,32 +158,44 @@ class Session:
         Raises:
             LLMUnavailableError: All tries failed.
             RefusedError: The server refused the request.
+            UnansweredError: The model has no text for it.
         """
+        asked = time.monotonic()
         async with self._slots:
             now = time.monotonic()
             request = _Request(
-                path=path, body=body, read=read, begun=now, deadline=now + self._retry_seconds
+                path=path,
+                body=body,
+                read=read,
+                asked=asked,
+                begun=now,
+                deadline=now + self._retry_seconds,
             )
             retrying = self._tenacity.AsyncRetrying(
-                sleep=asyncio.sleep,
+                sleep=self._sleep,
                 retry=self._tenacity.retry_if_result(lambda outcome: isinstance(outcome, Fault)),
                 wait=functools.partial(self._wait, request),
-                stop=functools.partial(_should_stop, request),
+                stop=functools.partial(self._should_stop, request),
                 retry_error_callback=lambda state: state.outcome.result(),
             )
-            try:
-                outcome = await retrying(self._try, request)
-            except RefusedError:
-                self._usage.add(failures=1)
-                raise
+            outcome = await retrying(self._try, request)
             if isinstance(outcome, Fault):
-                self._usage.add(failures=1)
+                if outcome.kind == "empty" and request.same_kind >= EMPTY_TRIES:
+                    raise UnansweredError(
+                        self._unavailable_message(request, outcome), may_pass=True
+                    )
                 raise LLMUnavailableError(self._unavailable_message(request, outcome))
             answer: _T = outcome
             return answer
 
     async def _try(self, request: _Request) -> Any:
-        endpoint = await self._endpoints.admit(request.deadline)
+        if self._is_interrupted(request):
+            return request.fault or Fault(kind="interrupted", text="it was not waited for")
+        endpoint = await self._endpoints.admit(
+            request.deadline, stop=functools.partial(self._is_interrupted, request)
+        )
+        if endpoint is None and self._is_interrupted(request):
+            return request.fault or Fault(kind="interrupted", text="it was not waited for")
         if endpoint is None:
             request.given_up = True
             return request.fault or Fault(kind="429", text="it asked others to wait")
@@ -159,9 +208,10 @@ class Session:
             if isinstance(outcome, Fault):
                 self._usage.add(fault=outcome.kind)
                 _log.debug("%s: %s; tries: %d", endpoint.url, outcome.text, request.tries)
+                again = request.fault is not None and request.fault.kind == outcome.kind
+                request.same_kind = request.same_kind + 1 if again else 1
                 request.fault = outcome
                 fault = None if outcome.kind == "empty" else outcome
-                request.empty = request.empty + 1 if outcome.kind == "empty" else 0
         except asyncio.CancelledError:
             judged = False
             raise
@@ -175,25 +225,27 @@ class Session:
         if isinstance(response, Fault):
             return response
         if not 200 <= response.status_code < 300:
-            return self._judge_status(endpoint, response)
+            return self._judge(endpoint, request, response, read_error(*_status_and_text(response)))
         try:
             answer = json.loads(response.content)
         except (ValueError, RecursionError):
-            return Fault(kind="malformed", text="its answer is not JSON")
+            return self._judge_page(endpoint, request, response)
+        error = error_in_answer(answer)
+        if error is not None:
+            return self._judge(endpoint, request, response, error)
         if not isinstance(answer, dict):
             return Fault(kind="malformed", text="its answer is no JSON object")
-        read, written = tokens_used(answer)
-        self._usage.add(prompt_tokens=read, completion_tokens=written)
+        self._count_tokens(answer)
         try:
             return request.read(answer)
-        except FaultyAnswerError as error:
-            return error.fault
+        except FaultyAnswerError as faulty:
+            return faulty.fault
 
     async def _send(self, endpoint: Endpoint, request: _Request) -> Any:
         """Returns the response, whatever its status, or a fault."""
         path = request.path
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout) as timeout, self._listed(timeout):
                 return await endpoint.client.post(
                     endpoint.root + path if path.startswith("/") else path,
                     body=request.body,
@@ -214,18 +266,53 @@ class Session:
             words = redact(f"{type(cause).__name__}: {cause}" if cause else str(error), self._key)
             return Fault(kind="reset", text=f"the connection failed ({words})")
 
-    def _judge_status(self, endpoint: Endpoint, response: Any) -> Fault:
-        status = response.status_code
-        message, code = server_message(response.text)
-        words = describe_status(status, redact(message, self._key))
-        fault = fault_from_status(status, words, code, response.headers)
-        if fault is None:
-            asked = response.request.url.path
-            raise RefusedError(
-                self._name,
-                f"{endpoint.url} was asked for {asked}, and {words}{status_hint(status)}",
-                status=status,
-            )
+    def _count_tokens(self, answer: Answer) -> None:
+        read, written = tokens_used(answer)
+        unknown = "choices" in answer and read is None and written is None
+        self._usage.add(
+            prompt_tokens=read or 0,
+            completion_tokens=written or 0,
+            answers_without_usage=int(unknown),
+        )
+
+    @contextlib.asynccontextmanager
+    async def _listed(self, timeout: asyncio.Timeout) -> AsyncIterator[None]:
+        self._timeouts.add(timeout)
+        try:
+            yield
+        finally:
+            self._timeouts.discard(timeout)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleeps, until `stop_retrying` at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._interrupted.wait(), seconds)
+
+    def _judge(
+        self, endpoint: Endpoint, request: _Request, response: Any, error: ServerError
+    ) -> Fault:
+        """The fault that an error is, if a retry may help; else raises."""
+        words = redact(describe_status(error), self._key)
+        if error.describes_passing_fault:
+            return error.fault(words, response.headers)
+        asked = response.request.url.path
+        note = proxy_note(endpoint.url) if error.status in (403, 407) else ""
+        text = f"{endpoint.url} was asked for {asked}, and {words}{status_hint(error.status)}{note}"
+        raise refusal(self._name, text, error)
+
+    def _judge_page(self, endpoint: Endpoint, request: _Request, response: Any) -> Fault:
+        """The fault that an answer with status 200 is which is no JSON."""
+        begins = " ".join(page_text(response.text).split())[:_SHOWN_OF_PAGE]
+        fault = Fault(
+            kind="malformed",
+            text=redact(f"its answer is not JSON but {begins!r}", self._key)
+            + ("" if endpoint.url.endswith("/v1") else "; should the URL end in /v1?"),
+        )
+        seen = request.same_kind + 1 if request.fault and request.fault.kind == fault.kind else 1
+        if request.path.startswith("/") and seen >= PAGE_TRIES:
+            # A user interface answers every path that it does not know.
+            error = ServerError(status=404, message=fault.text, http_status=200)
+            raise refusal(self._name, f"{endpoint.url} has no {request.path}: {fault.text}", error)
         return fault
 
     def _wait(self, request: _Request, state: Any) -> float:
@@ -243,41 +330,34 @@ class Session:
         where = request.url or ", ".join(each.url for each in self._endpoints.all)
         wait = min(each.asked_until for each in self._endpoints.all) - time.monotonic()
         asked = f" It asks for a wait of {wait:.0f} s." if request.given_up else ""
+        note = proxy_note(request.url) if request.url else ""
         return (
             f"{self._name} gave no answer: {where} was tried {request.tries} times in "
             f"{time.monotonic() - request.begun:.0f} s; the last time, {fault.text}.{asked} "
-            f"Nothing was scored for this prompt. {_advice(request)}"
+            f"Nothing was scored for this prompt.{note} {_advice(request)}"
         )
 
-    def _client(self, url: str) -> Any:
-        return self._openai.AsyncOpenAI(
-            api_key=self._key, base_url=url, timeout=self._timeout, max_retries=0
-        )
-
-
-def _should_stop(request: _Request, state: Any) -> bool:
-    spent = request.tries >= 2 and time.monotonic() >= request.deadline
-    return request.given_up or spent or request.empty >= EMPTY_TRIES
+    def _should_stop(self, request: _Request, state: Any) -> bool:
+        spent = request.tries >= 2 and time.monotonic() >= request.deadline
+        tries = _MOST_IN_A_ROW.get(request.fault.kind, math.inf) if request.fault else math.inf
+        in_vain = request.same_kind >= tries
+        return request.given_up or spent or in_vain or self._is_interrupted(request)
 
 
 def _advice(request: _Request) -> str:
-    if request.empty >= EMPTY_TRIES:
+    kind = request.fault.kind if request.fault else ""
+    if kind == "empty" and request.same_kind >= EMPTY_TRIES:
         return (
             "A model that writes nothing needs another prompt or other decoding, and so a new run: "
             "a catalog with other output formats, or a temperature above 0"
         )
+    if kind == "malformed" and request.same_kind >= MALFORMED_TRIES:
+        return "Check that the URL is the base URL of an OpenAI-compatible API"
     return "Go on when the server is back"
 
 
-def _import_libraries(name: str) -> tuple[Any, Any, Any]:
-    """Imports the client and tenacity; returns both and the type of a raw response."""
-    try:
-        import httpx2
-        import openai
-        import tenacity
-    except ImportError as error:
-        raise RppError(f"{name} needs the openai client: pip install 'rpp-env[openai]'") from error
-    return openai, tenacity, httpx2.Response
+def _status_and_text(response: Any) -> tuple[int, str]:
+    return response.status_code, response.text
 
 
 async def _close_all(clients: Sequence[Any]) -> None:

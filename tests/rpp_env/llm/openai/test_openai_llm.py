@@ -14,6 +14,9 @@ from rpp_env.llm.fake import FakeLLM
 from rpp_env.llm.openai import OpenAILLM
 
 FAKE = FakeLLM()
+# Requests by which the first log-likelihood checks the server: of two texts, the next token and two
+# echoes.
+CHECKS = 6
 CONTEXTS = ["I have watched: Alien, Heat. Now", "Zzz", "Ich sah „Solaris“. Dann"]
 TITLES = [[" Toy Story", " Fargo", " Ran (1985)"], [" Heat"], [" Der Würgeengel", "!"]]
 LABELS = [[" A", " B", " C"], [" B", " A"], ["A", "B", " C"]]
@@ -69,6 +72,7 @@ def test_vllm_scores_as_the_model_does(ask, opened):
     llm, server = ask(opened=opened)
     same(llm.loglikelihood(CONTEXTS, TITLES), FAKE.loglikelihood(CONTEXTS, TITLES))
     scored = [arrival.body for arrival in server.arrivals if arrival.path == "/v1/completions"]
+    scored = scored[CHECKS:]
     assert len(scored) == 6
     assert all(body["max_tokens"] == 0 and body["echo"] for body in scored)
     assert llm.loglikelihood([], []) == []
@@ -96,8 +100,8 @@ def test_texts_are_tokenized_and_templates_asked_once(ask):
         llm.loglikelihood(CONTEXTS, TITLES)
         llm.apply_chat_template(system="s", user="u")
     paths = [arrival.path for arrival in server.arrivals]
-    assert paths.count("/v1/completions") == 3 * 6
-    assert paths.count("/tokenize") == 2 + len(CONTEXTS) + 6 + 1
+    assert paths.count("/v1/completions") == CHECKS + 3 * 6
+    assert paths.count("/tokenize") == 2 + len(CONTEXTS) + 6 + 2 + 1
     assert paths.count("/detokenize") == 1
 
 

@@ -1,0 +1,353 @@
+"""Servers that answer in ways of their own: each answer is judged by what it says."""
+
+import contextlib
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from rpp_env.errors import LLMError, LLMUnavailableError
+from rpp_env.llm.base import Chat, Completion, Decoding
+from rpp_env.llm.fake import FakeLLM
+from rpp_env.llm.openai import OpenAILLM
+from rpp_env.llm.openai.transport import EMPTY_TRIES, MALFORMED_TRIES
+
+FAKE = FakeLLM()
+GREEDY = Decoding()
+CHAT = Chat(system="You rank.", user="- Alien\n- Heat\n- Ran")
+PLAIN = Chat(system="", user="- Alien\n- Heat\n- Ran")
+USUAL = FAKE.generate([PLAIN], decoding=GREEDY)
+
+
+@pytest.fixture
+def ask(serve, monkeypatch):
+    """Starts a server; returns an LLM that asks it, and the server."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    opened = []
+
+    def start(*, options=None, **server_options):
+        server = serve(**server_options)
+        defaults = {"backoff": (0.01, 0.02), "retry_seconds": 20}
+        opened.append(OpenAILLM(f"fake@{server.url}", **{**defaults, **(options or {})}))
+        return opened[-1], server
+
+    yield start
+    for llm in opened:
+        llm.close()
+
+
+def always(answer, status=200):
+    return lambda path, body, usual: (status, answer)
+
+
+def with_message(usual, **message):
+    choice = {**usual["choices"][0], "message": {"role": "assistant", **message}}
+    return {**usual, "choices": [choice]}
+
+
+PERMANENT = {
+    "message and code": {"choices": None, "error": {"message": "no such model", "code": 400}},
+    "code as text": {"error": {"message": "no such model", "code": "401"}},
+    "a sentence": {"error": "no such model"},
+    "vLLM's older form": {"object": "error", "message": "no such model", "code": 404},
+    "in the choice": {"choices": [{"error": {"message": "no such model", "code": 403}}]},
+    "a list": [{"error": {"message": "no such model", "status": "INVALID_ARGUMENT", "code": 400}}],
+    "FastAPI's detail": {"detail": [{"loc": ["body", "model"], "msg": "no such model"}]},
+    "nested": {"error": {"error": {"message": "no such model", "type": "invalid_request_error"}}},
+}
+
+
+@pytest.mark.parametrize("form", PERMANENT)
+def test_a_lasting_error_with_status_200_is_raised_at_once_in_the_servers_words(ask, form):
+    llm, server = ask(amend=always(PERMANENT[form]))
+    with pytest.raises(LLMError, match="no such model") as raised:
+        llm.generate([PLAIN], decoding=GREEDY)
+    assert not isinstance(raised.value, LLMUnavailableError)
+    assert len(server.arrivals) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": {"message": "Rate limit exceeded", "code": 429}},
+        {"error": {"message": "Provider returned error", "code": "502"}},
+        {"error": "The model is overloaded, try again later"},
+        {"choices": [{"error": {"message": "upstream timed out"}}]},
+        [{"error": {"message": "Internal server error"}}],
+    ],
+)
+def test_a_passing_error_with_status_200_is_tried_again(ask, answer):
+    answers = iter([answer, answer])
+    llm, server = ask(amend=lambda path, body, usual: (200, next(answers, usual)))
+    assert llm.generate([PLAIN], decoding=GREEDY) == USUAL
+    assert len(server.arrivals) == 3
+    assert llm.usage.retries == 2
+
+
+@pytest.mark.parametrize("message", ["logprobs is not supported with logits_all=False"])
+def test_a_server_error_that_can_never_pass_is_not_tried_again(ask, message):
+    llm, server = ask(amend=always({"error": {"message": message}}, status=500))
+    with pytest.raises(LLMError, match="logits_all"):
+        llm.generate([PLAIN], decoding=GREEDY)
+    assert len(server.arrivals) == 1
+
+
+def test_a_page_of_html_is_named_and_not_asked_for_ever(ask):
+    page = "<!DOCTYPE html><html><style>p {}</style><body>Welcome to <b>Open</b> UI</body></html>"
+    llm, server = ask(amend=always(page))
+    with pytest.raises(LLMError, match=r"not JSON but 'a page of HTML: Welcome to Open UI.*URL"):
+        llm.generate([PLAIN], decoding=GREEDY)
+    assert len(server.arrivals) == MALFORMED_TRIES
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": "1. Ran"}], "1. Ran"),
+        ([{"type": "text", "text": "1. "}, {"type": "text", "text": "Ran"}], "1. Ran"),
+        (
+            [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "1. Heat"}]},
+                {"type": "text", "text": "1. Ran"},
+            ],
+            "1. Ran",
+        ),
+        ([{"type": "reasoning", "text": "1. Heat"}, {"type": "output_text", "text": "Ran"}], "Ran"),
+        (["1. ", "Ran"], "1. Ran"),
+        ({"type": "text", "text": "Ran"}, "Ran"),
+    ],
+)
+def test_content_in_parts_is_joined_without_reasoning(ask, content, text):
+    llm, _ = ask(amend=lambda path, body, usual: (200, with_message(usual, content=content)))
+    (completion,) = llm.generate([PLAIN], decoding=GREEDY)
+    assert completion.text == text
+
+
+@pytest.mark.parametrize("content", [None, [], ""])
+def test_null_content_is_an_empty_answer(ask, content):
+    llm, _ = ask(amend=lambda path, body, usual: (200, with_message(usual, content=content)))
+    with pytest.raises(LLMUnavailableError, match="empty completion"):
+        llm.generate([PLAIN], decoding=GREEDY)
+    assert llm.usage.faults == {"empty": EMPTY_TRIES}
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, "none"])
+def test_tokens_that_a_server_does_not_count_are_unknown_and_not_zero(ask, usage):
+    llm, _ = ask(amend=lambda path, body, usual: (200, {**usual, "usage": usage}))
+    llm.generate([PLAIN], decoding=GREEDY)
+    counts = llm.usage.counts()
+    assert counts["answers_without_usage"] == 1
+    assert not {"prompt_tokens", "completion_tokens"} & set(counts)
+
+
+@pytest.mark.parametrize("status", [200, 404, 405, 501])
+def test_a_path_that_is_missing_is_found_out_however_the_server_says_so(ask, status):
+    def amend(path, body, usual):
+        if "completions" in path:
+            return 200, usual
+        return status, {"error": f"Unexpected endpoint or method. (POST {path})"}
+
+    llm, server = ask(dialect="lmstudio", amend=amend)
+    text = "- Alien\n- Heat\n- Ran"
+    assert llm.generate([text], decoding=GREEDY) == FAKE.generate([text], decoding=GREEDY)
+    llm.generate([text], decoding=GREEDY)
+    assert [arrival.path for arrival in server.arrivals].count("/tokenize") <= 2
+
+
+def test_a_web_page_in_place_of_a_path_means_that_it_is_missing(ask):
+    def amend(path, body, usual):
+        return 200, usual if "completions" in path else "<html><body>Chat with me</body></html>"
+
+    llm, _ = ask(dialect="lmstudio", amend=amend)
+    assert llm.generate(["- Alien"], decoding=GREEDY)[0].text
+    with pytest.raises(LLMError, match="does not report the text of its chat template"):
+        llm.apply_chat_template(system="", user="u")
+
+
+REFUSED = [("seed",), ("top_p",), ("temperature",), ("max_tokens",), ("system",)]
+
+
+@pytest.mark.parametrize("refuses", [*REFUSED, ("top_p", "seed", "max_tokens", "system")])
+def test_parameters_that_a_server_refuses_are_left_out_and_that_is_said(ask, caplog, refuses):
+    llm, server = ask(refuses=refuses)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert llm.generate([CHAT], decoding=GREEDY)[0].text
+    assert len(server.arrivals) == 2 + len(refuses)
+    last = server.arrivals[-1].body
+    assert not set(refuses) & set(last)
+    for name in refuses:
+        assert sum(name in record.getMessage() for record in caplog.records) == 1
+    if "max_tokens" in refuses:
+        assert last["max_completion_tokens"] == GREEDY.max_tokens
+    if "system" in refuses:
+        assert last["messages"] == [{"role": "user", "content": f"You rank.\n\n{CHAT.user}"}]
+    assert llm.usage.failures == 0
+
+
+def test_many_requests_at_once_learn_the_dialect_together(ask, caplog):
+    llm, server = ask(refuses=("seed", "max_tokens"), delay=0.02)
+    assert len(llm.generate([PLAIN] * 12, decoding=GREEDY)) == 12
+    assert len(caplog.records) == 2
+    assert len(server.arrivals) <= 3 * 12
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1)",
+        "`temperature` and `top_p` cannot both be specified for this model.",
+        "body.seed: Extra inputs are not permitted",
+        "Unexpected fields in the request: {'seed'}",
+        "Developer instruction is not enabled for models/gemma-3-27b-it",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+        "'max_completion_tokens' instead.",
+    ],
+)
+def test_refusals_as_providers_word_them_are_understood(ask, message):
+    refused = []
+
+    def amend(path, body, usual):
+        if not refused:
+            refused.append(body)
+            return 400, {"error": {"message": message}}
+        return 200, usual
+
+    llm, server = ask(amend=amend)
+    assert llm.generate([CHAT], decoding=GREEDY)[0].text
+    assert server.arrivals[-1].body != refused[0]
+
+
+@pytest.mark.parametrize("message", ["temperature must be between 0 and 2", "seed is too large"])
+def test_a_value_out_of_range_is_not_left_out(ask, message):
+    llm, server = ask(amend=always({"error": {"message": message}}, status=400))
+    with pytest.raises(LLMError, match=message):
+        llm.generate([CHAT], decoding=GREEDY)
+    assert len(server.arrivals) == 1
+
+
+def test_parameters_are_left_out_by_an_option(ask):
+    llm, server = ask(options={"drop_params": "seed, system"}, refuses=("seed", "system"))
+    assert llm.generate([CHAT], decoding=GREEDY)[0].text
+    assert len(server.arrivals) == 1
+    assert llm.identity()["drop_params"] == "seed,system"
+    with pytest.raises(ValueError, match=r"drop_params='sede' is not known.*'seed'"):
+        OpenAILLM("m@http://127.0.0.1/v1", drop_params="sede")
+
+
+REFUSALS = {
+    "content": (400, {"error": {"message": "content management policy", "code": "content_filter"}}),
+    "inner code": (
+        *(400,),
+        {"error": {"message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}},
+    ),
+    "length": (400, {"error": {"message": "This model's maximum context length is 4096 tokens"}}),
+    "length as 500": (500, {"error": {"message": "Requested tokens (9) exceed context window"}}),
+    "length with 200": (200, {"error": {"message": "prompt is longer than 4096 tokens"}}),
+    "moderation": (403, {"error": {"message": "Your input was flagged", "code": 403}}),
+}
+
+
+def refuses_heat(status, answer):
+    def amend(path, body, usual):
+        return (status, answer) if "Heat" in json.dumps(body) else (200, usual)
+
+    return amend
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_prompt_that_is_refused_is_skipped_where_that_is_allowed(ask, kind, caplog):
+    other = Chat(system="", user="- Alien\n- Ran")
+    llm, server = ask(amend=refuses_heat(*REFUSALS[kind]))
+    with pytest.raises(LLMError, match="With --on-refusal skip") as raised:
+        llm.generate([PLAIN], decoding=GREEDY)
+    assert not isinstance(raised.value, LLMUnavailableError)
+    assert (len(server.arrivals), llm.usage.failures, llm.usage.refused) == (1, 1, 0)
+
+    llm, server = ask(
+        options={"on_refusal": "skip"}, dialect="echo", amend=refuses_heat(*REFUSALS[kind])
+    )
+    refused, answered = llm.generate([PLAIN, other], decoding=GREEDY)
+    assert refused == Completion(text="", finish_reason="refused")
+    assert [answered] == FAKE.generate([other], decoding=GREEDY)
+    assert (len(server.arrivals), llm.usage.failures, llm.usage.refused) == (2, 0, 1)
+    assert "a prompt is skipped" in caplog.text
+    scores = llm.loglikelihood(["Heat and", "Ran and"], [[" a", " b"]] * 2)
+    assert np.isnan(scores[0]).all()
+    np.testing.assert_allclose(scores[1], FAKE.loglikelihood(["Ran and"], [[" a", " b"]])[0])
+    assert llm.usage.refused == 2
+
+    llm, server = ask(
+        options={"on_refusal": "skip"}, dialect="llamacpp", amend=refuses_heat(*REFUSALS[kind])
+    )
+    labels = llm.next_token_logprobs(["Heat:", "Ran:"], [[" A", " B"]] * 2)
+    assert np.isnan(labels[0]).all()
+    assert np.isfinite(labels[1]).all()
+    assert llm.usage.refused == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"), [("content_filter", "withheld"), ("length", "max_tokens"), ("stop", "")]
+)
+def test_an_answer_without_text_is_skipped_where_that_is_allowed(ask, reason, words):
+    def amend(path, body, usual):
+        changed = with_message(usual, content=None)
+        changed["choices"][0]["finish_reason"] = reason
+        return 200, changed
+
+    llm, _ = ask(amend=amend)
+    with pytest.raises(LLMError, match=words or "empty completion"):
+        llm.generate([PLAIN], decoding=GREEDY)
+    llm, _ = ask(options={"on_refusal": "skip"}, amend=amend)
+    (completion,) = llm.generate([PLAIN], decoding=GREEDY)
+    assert completion.finish_reason == "refused"
+
+
+def test_a_wrong_key_or_model_is_never_skipped(ask):
+    llm, _ = ask(options={"on_refusal": "skip"}, refusal=(401, "Incorrect API key"))
+    with pytest.raises(LLMError, match="OPENAI_API_KEY"):
+        llm.generate([PLAIN], decoding=GREEDY)
+    with pytest.raises(ValueError, match="on_refusal='halt' is not known"):
+        OpenAILLM("m@http://127.0.0.1/v1", on_refusal="halt")
+
+
+@pytest.mark.parametrize(
+    ("variable", "proxy", "words"),
+    [
+        ("ALL_PROXY", "socks5://user:word@127.0.0.1:1080", "pip install socksio"),
+        ("all_proxy", "socks4://127.0.0.1:1080", "Unset ALL_PROXY"),
+        ("HTTPS_PROXY", "ftp://127.0.0.1:21", "begins with http://"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_one_line(monkeypatch, variable, proxy, words):
+    monkeypatch.setenv(variable, proxy)
+    with OpenAIClosing("m@http://127.0.0.1:9/v1") as llm, pytest.raises(LLMError) as raised:
+        llm.generate([PLAIN], decoding=GREEDY)
+    assert words in str(raised.value)
+    assert "word@" not in str(raised.value)
+
+
+def test_a_proxy_between_is_named_where_the_server_gives_no_answer(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:word@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    with OpenAIClosing("m@http://10.0.0.1/v1") as llm, pytest.raises(LLMError) as raised:
+        llm.generate([PLAIN], decoding=GREEDY)
+    assert "by the proxy http://127.0.0.1:9 of the environment" in str(raised.value)
+    assert "NO_PROXY=10.0.0.1" in str(raised.value)
+
+
+class OpenAIClosing(OpenAILLM):
+    """Closed at the end of a with statement; gives up at once."""
+
+    def __init__(self, model):
+        super().__init__(model, retry_seconds=0, timeout=5, backoff=(0.01, 0.02))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(LLMError):  # it may never have had a connection
+            self.close()

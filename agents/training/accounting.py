@@ -92,7 +92,7 @@ class Ledger:
     def totals(self) -> dict[str, float]:
         """All counters; seconds of the LLM, the environment (with agents' choices), learning.
 
-        ``cost`` is there if a price is.
+        ``cost`` is there if a price is, and each answer said its tokens.
         """
         spent = {
             name: count - self._at_start.get(name, 0) for name, count in accounts(self._mdp).items()
@@ -105,7 +105,8 @@ class Ledger:
             name: spent.get(name, 0) + self._before.get(name, 0)
             for name in sorted({*spent, *self._before} - {"cost"})
         }
-        if any(self._prices.values()):
+        # Where a server does not say its tokens the cost is unknown.
+        if any(self._prices.values()) and not total.get("answers_without_usage"):
             total["cost"] = sum(total.get(k, 0) * price for k, price in self._prices.items()) / 1e6
         return total
 

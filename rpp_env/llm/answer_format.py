@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from rpp_env.llm.base import Completion
+from rpp_env.llm.base import REFUSED, Completion
 from rpp_env.types import FloatArray
 
 _FORMAT: Final = "rpp llm answer 1"
@@ -53,6 +53,19 @@ def read_completion(value: bytes) -> Completion | None:
     if texts is None or len(texts) != 2:
         return None
     return Completion(finish_reason=texts[0], text=texts[1])
+
+
+def is_refused_completion(value: bytes) -> bool:
+    """Whether what `write_completion` wrote is a prompt that the LLM refused."""
+    completion = read_completion(value)
+    return completion is not None and completion.finish_reason == REFUSED
+
+
+def is_refused_scores(value: bytes) -> bool:
+    """Whether what `write_scores` wrote are the scores of a context that the LLM refused."""
+    kind = _SCORES.get(value[:1])
+    scores = np.empty(0) if kind is None else np.frombuffer(value, kind, offset=1)
+    return len(scores) > 0 and bool(np.isnan(scores).all())
 
 
 def write_opened_chat(opened: str, *, system: str, user: str) -> bytes:

@@ -15,6 +15,9 @@ from rpp_env.types import FloatArray
 LOGLIKELIHOOD: Final = "loglikelihood"
 NEXT_TOKEN_LOGPROBS: Final = "next_token_logprobs"
 GENERATE: Final = "generate"
+# `Completion.finish_reason` of a prompt that the LLM will not answer; its text is empty. Such a
+# prompt has NaN in place of log-probabilities.
+REFUSED: Final = "refused"
 STRUCTURED_OUTPUTS: Final = "structured_outputs"  # `generate` obeys a JSON schema
 
 
@@ -46,7 +49,7 @@ class Completion:
     """What an LLM wrote, without the prompt and without the prefix of the answer."""
 
     text: str
-    finish_reason: str  # "stop", or "length" where `max_tokens` cut it short
+    finish_reason: str  # "stop", "length" where `max_tokens` cut it short, or `REFUSED`
 
 
 @runtime_checkable

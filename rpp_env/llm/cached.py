@@ -13,6 +13,8 @@ import numpy as np
 
 from rpp_env.errors import LLMError
 from rpp_env.llm.answer_format import (
+    is_refused_completion,
+    is_refused_scores,
     read_completion,
     read_opened_chat,
     read_scores,
@@ -160,10 +162,12 @@ class CachedLLM:
     ) -> list[FloatArray]:
         """Returns the log-probability of each continuation; see `LoglikelihoodLLM`.
 
+        A context that the LLM refused has NaN for each, and is not stored.
+
         Raises:
-            LLMError: The LLM gave a score that is not finite.
+            LLMError: The LLM gave another score that is not finite.
         """
-        return self._scores(LOGLIKELIHOOD, contexts, continuations, is_score=np.isfinite)
+        return self._scores(LOGLIKELIHOOD, contexts, continuations, is_score=_is_finite_or_refused)
 
     def next_token_logprobs(
         self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
@@ -206,6 +210,9 @@ class CachedLLM:
             ],
             read=lambda _, value: read_completion(value),
             ask=ask,
+            # A refusal is a rule of the server at that time, and the user may not allow it next
+            # time: it is asked for again.
+            is_stored=lambda value: not is_refused_completion(value),
         )
 
     def _scores(
@@ -247,10 +254,12 @@ class CachedLLM:
             ],
             read=lambda row, value: read_scores(value, len(texts[row])),
             ask=ask,
+            is_stored=lambda value: not is_refused_scores(value),
         )
 
     def _answers(self, requests: Sequence[bytes], **work: Any) -> list[Any]:
-        return self._lookup.answers(requests, stores=self._stores(), **work)
+        stop: Callable[[], None] | None = getattr(self._llm, "stop_retrying", None)
+        return self._lookup.answers(requests, stores=self._stores(), on_interrupt=stop, **work)
 
     def _stores(self) -> list[SourceAnswers]:
         stores = [] if self._of_run is None else [self._of_run]
@@ -260,6 +269,10 @@ class CachedLLM:
             identity = llm_identity(self._llm)
             self._source = json.dumps({"llm": identity}, sort_keys=True, separators=(",", ":"))
         return [*stores, SourceAnswers(store=self._store, source=self._source)]
+
+
+def _is_finite_or_refused(scores: FloatArray) -> Any:
+    return np.isfinite(scores) | np.isnan(scores).all()
 
 
 def _texts(prompt: Chat | str) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from rpp_env.types import PromptBatch, RankingBatch
 class LikelihoodRecommender(LLMRecommender):
     """Orders candidates by log p(title | prompt), summed over the title's tokens.
 
-    All candidates are recognised by construction. Equal scores are ordered by a permutation
-    that is drawn from (`seed`, all that the prompt shows), never by the order of the candidates.
+    All candidates are recognised, or none where the LLM refused the prompt. Equal scores are
+    ordered by a permutation that is drawn from (`seed`, all that the prompt shows), never by the
+    order of the candidates.
 
     Args:
         llm: An LLM that can score continuations.
@@ -31,7 +32,7 @@ class LikelihoodRecommender(LLMRecommender):
         """Scores every title after every prompt; see `Recommender`.
 
         Raises:
-            LLMError: The LLM gave a score that is not finite.
+            LLMError: The LLM gave a score that is not finite, other than for a prompt it refused.
         """
         rendered = prompts.render()
         contexts = self._llm.open_chats([chat_or_text(prompt) for prompt in rendered])
@@ -44,5 +45,5 @@ class LikelihoodRecommender(LLMRecommender):
         return RankingBatch(
             rankings=order_by_score(scores, content_seeds(rendered), seed=self._seed),
             scores=scores,
-            num_recognised=np.full(len(rendered), scores.shape[1]),
+            num_recognised=np.isfinite(scores).sum(axis=1),
         )

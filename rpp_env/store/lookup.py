@@ -75,6 +75,8 @@ class AnswerLookup:
         read: Callable[[int, bytes], _T | None],
         ask: Callable[[Sequence[int]], Sequence[bytes]],
         counted: bool = True,
+        is_stored: Callable[[bytes], bool] = lambda value: True,
+        on_interrupt: Callable[[], None] | None = None,
     ) -> list[_T]:
         """Returns the answer of each request. Equal requests are asked once.
 
@@ -90,6 +92,8 @@ class AnswerLookup:
             ask: From rows to their values, in the same order. What it raises is passed on; nothing
                 is stored for those rows. With several workers it is called from their threads.
             counted: Whether hits and misses are counted.
+            is_stored: Whether a fresh value is stored.
+            on_interrupt: Called on Ctrl-C; makes the requests under way end soon.
 
         Raises:
             CacheError: A store cannot be used.
@@ -111,6 +115,7 @@ class AnswerLookup:
         def ask_and_store(some: Sequence[bytes]) -> None:
             fresh = dict(zip(some, ask([known.rows[request] for request in some]), strict=True))
             known.take(fresh)
+            fresh = {request: value for request, value in fresh.items() if is_stored(value)}
             for store in reversed(stores):
                 store.put(fresh)
                 fresh |= known.take(store.get(fresh))
@@ -119,7 +124,7 @@ class AnswerLookup:
 
         if missing:
             with self._clock():
-                self._ask_all(missing, ask_and_store)
+                self._ask_all(missing, ask_and_store, on_interrupt)
         return [_checked(known.answers.get(request)) for request in requests]
 
     @contextmanager
@@ -130,10 +135,15 @@ class AnswerLookup:
         finally:
             self.seconds += time.perf_counter() - started
 
-    def _ask_all(self, requests: Sequence[bytes], ask: Callable[[Sequence[bytes]], None]) -> None:
+    def _ask_all(
+        self,
+        requests: Sequence[bytes],
+        ask: Callable[[Sequence[bytes]], None],
+        on_interrupt: Callable[[], None] | None,
+    ) -> None:
         if self._num_workers > 1:
             each = [[request] for request in requests]
-            call_side_by_side(ask, each, num_workers=self._num_workers)
+            call_side_by_side(ask, each, num_workers=self._num_workers, on_interrupt=on_interrupt)
             return
         for start in range(0, len(requests), self._batch_size):
             ask(requests[start : start + self._batch_size])

@@ -9,6 +9,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -81,17 +82,38 @@ def background_loop() -> BackgroundLoop:
         return _background_loop
 
 
-def run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Runs a coroutine on the background loop and returns its result.
+class Calls:
+    """Synchronous calls that run coroutines on the background loop; from any thread."""
 
-    An exception while waiting, such as KeyboardInterrupt, cancels the coroutine.
-    """
-    future = asyncio.run_coroutine_threadsafe(work, background_loop().loop)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
+    def __init__(self) -> None:
+        self._futures: set[Future[Any]] = set()  # of the calls that wait
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_futures": set()}
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Runs a coroutine on the background loop and returns its result.
+
+        An exception while waiting, such as KeyboardInterrupt, cancels the coroutine.
+
+        Raises:
+            CancelledError: `cancel_after` ended it.
+        """
+        future = asyncio.run_coroutine_threadsafe(work, background_loop().loop)
+        self._futures.add(future)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+        finally:
+            self._futures.discard(future)
+
+    def cancel_after(self, seconds: float) -> None:
+        """Cancels the calls that wait now and still wait then."""
+        loop = background_loop().loop
+        for future in list(self._futures):
+            loop.call_soon_threadsafe(loop.call_later, seconds, future.cancel)
 
 
 async def gather_all(works: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:

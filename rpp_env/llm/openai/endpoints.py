@@ -8,7 +8,6 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,22 +53,19 @@ class Endpoints:
     backoff: tuple[float, float]  # seconds of the first rest and of the longest
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def admit(
-        self, deadline: float, *, stop: Callable[[], bool] = lambda: False
-    ) -> Endpoint | None:
+    async def admit(self, deadline: float) -> Endpoint | None:
         """Waits for a server that may get a request; prefers the one with the fewest in flight.
 
         At the deadline no server rests any longer, so each request gets its last try.
 
         Args:
             deadline: Time (monotonic clock) of the last try.
-            stop: Whether to wait no longer; asked again after `wake`.
 
         Returns:
             The server, with `in_flight` one higher until `release`; None if all servers ask for a
             longer wait than the time left.
         """
-        while not stop():
+        while True:
             now = time.monotonic()
             last_try = now >= deadline
             ready = [each for each in self.all if each.is_ready(now, last_try=last_try)]
@@ -84,12 +80,6 @@ class Endpoints:
             changed = self._changed
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), min(later) - now if later else None)
-        return None
-
-    def wake(self) -> None:
-        """Has all that wait in `admit` look again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     def release(self, endpoint: Endpoint, fault: Fault | None, *, judged: bool = True) -> None:
         """Records the outcome of a request.
@@ -113,7 +103,8 @@ class Endpoints:
                 _log.warning("%s answers again", endpoint.url)
             endpoint.faults_in_a_row = 0
             endpoint.rests_until = 0.0
-        self.wake()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _rest(self, faults_in_a_row: int) -> float:
         """Seconds to rest: 0 after one fault of an only server, then growing exponentially."""

@@ -2,9 +2,11 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError
+from typing import Any, Final, Self, TypeVar
 
+from rpp_env.errors import LLMUnavailableError
 from rpp_env.llm.base import (
     GENERATE,
     LOGLIKELIHOOD,
@@ -14,7 +16,7 @@ from rpp_env.llm.base import (
     Completion,
     Decoding,
 )
-from rpp_env.llm.openai.background_loop import run
+from rpp_env.llm.openai.background_loop import Calls
 from rpp_env.llm.openai.dialect import DROPPABLE, DialectSession
 from rpp_env.llm.openai.endpoints import OPENAI_URL, split_spec
 from rpp_env.llm.openai.server_model import ServerModel
@@ -23,6 +25,9 @@ from rpp_env.llm.usage import LLMUsage
 from rpp_env.option_checks import number, one_of, whole_number
 from rpp_env.types import FloatArray
 
+_T = TypeVar("_T")
+# Seconds that requests in flight still get after `stop_retrying`.
+GRACE_SECONDS: Final = 1.0
 ON_REFUSAL: Final = ("stop", "skip")
 
 
@@ -96,6 +101,7 @@ class OpenAILLM:
         self._revision = revision
         self._backoff = backoff
         self._on_refusal = on_refusal
+        self._calls = Calls()
         self._server_models: dict[int, ServerModel] = {}  # by process id
 
     def __repr__(self) -> str:
@@ -120,16 +126,14 @@ class OpenAILLM:
         """Closes the connections; the next call opens new ones."""
         server_model = self._server_models.pop(os.getpid(), None)
         if server_model is not None:
-            run(server_model.session.session.close())
+            self._calls.run(server_model.session.session.close())
 
     def stop_retrying(self) -> None:
         """Gives up every request made so far, within about a second; for Ctrl-C.
 
         The threads that wait for them get `LLMUnavailableError`. Later calls work as before.
         """
-        server_model = self._server_models.get(os.getpid())
-        if server_model is not None:
-            server_model.session.session.stop_retrying()
+        self._calls.cancel_after(GRACE_SECONDS)
 
     def apply_chat_template(self, *, system: str, user: str) -> str:
         """Returns the text up to where the assistant's answer begins; see `LLM`.
@@ -139,7 +143,7 @@ class OpenAILLM:
         Raises:
             LLMError: The server does not report it.
         """
-        return run(self._server_model().tokens.chat_text(system, user))
+        return self._run(self._server_model().tokens.chat_text(system, user))
 
     def loglikelihood(
         self, contexts: Sequence[str], continuations: Sequence[Sequence[str]]
@@ -149,7 +153,7 @@ class OpenAILLM:
         Where the server has ``/tokenize``, context and continuation are tokenized separately.
         Elsewhere a token that spans the boundary counts as part of the continuation.
         """
-        return run(self._server_model().loglikelihood(contexts, continuations))
+        return self._run(self._server_model().loglikelihood(contexts, continuations))
 
     def next_token_logprobs(
         self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
@@ -161,7 +165,7 @@ class OpenAILLM:
         Raises:
             LLMError: More than half of the labels of a context are not reported.
         """
-        return run(self._server_model().next_token_logprobs(contexts, labels))
+        return self._run(self._server_model().next_token_logprobs(contexts, labels))
 
     def generate(
         self,
@@ -177,7 +181,16 @@ class OpenAILLM:
         """
         drawn = [0] * len(prompts) if seeds is None else seeds
         forms = [None] * len(prompts) if schemas is None else schemas
-        return run(self._server_model().generate(prompts, drawn, forms, decoding))
+        return self._run(self._server_model().generate(prompts, drawn, forms, decoding))
+
+    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            return self._calls.run(work)
+        except CancelledError:
+            raise LLMUnavailableError(
+                f"{self.name} gave no answer before the work was interrupted. Nothing was scored "
+                "for this prompt"
+            ) from None
 
     def _server_model(self) -> ServerModel:
         here = self._server_models.get(os.getpid())

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from rpp_env.errors import LLMError, LLMUnavailableError
-from rpp_env.llm.base import Chat, Completion, Decoding
+from rpp_env.llm.base import REFUSED, Chat, Completion, Decoding
 from rpp_env.llm.openai.background_loop import gather_all
 from rpp_env.llm.openai.dialect import DialectSession
 from rpp_env.llm.openai.faults import PromptRefusedError, RefusedError
@@ -39,7 +39,6 @@ _SKIP_ADVICE: Final = (
     "With --on-refusal skip (on_refusal='skip') such a prompt counts as unrecognised, and the run "
     "goes on"
 )
-REFUSED: Final = "refused"  # `Completion.finish_reason` of a prompt that got no answer
 # Forms of a request for the next token's log-probabilities: the number of most likely tokens, and
 # whether the labels' own ids are sent, which vLLM accepts.
 _NEXT_TOKEN_FORMS: Final = ((20, True), (20, False), (5, False))
@@ -70,6 +69,7 @@ class ServerModel:
         self._check = LogprobCheck(self._post, name=name)
         self._usage = usage
         self._skip_refused = skip_refused
+        self._has_skipped = False
         self._name = name
         self._model = model
         self._least_tokens = 0  # some servers must generate at least one
@@ -151,7 +151,9 @@ class ServerModel:
         except (PromptRefusedError, UnansweredError) as error:
             if self._skip_refused:
                 self._usage.add(refused=1)
-                _log.warning("%s: a prompt is skipped: %s", self._name, error)
+                level = logging.INFO if self._has_skipped else logging.WARNING
+                self._has_skipped = True
+                _log.log(level, "a prompt counts as unrecognised: %s", error)
                 return skipped
             self._usage.add(failures=1)
             if isinstance(error, PromptRefusedError):

@@ -4,7 +4,6 @@ Knows what can go wrong between here and the server; knows nothing of the conten
 """
 
 import asyncio
-import contextlib
 import functools
 import json
 import logging
@@ -12,7 +11,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -40,8 +39,6 @@ EMPTY_TRIES = 8
 MALFORMED_TRIES = 10
 # A path of a server is taken to be missing after this many pages of HTML.
 PAGE_TRIES = 4
-# Seconds that a try still gets after `Session.stop_retrying`.
-GRACE_SECONDS = 1.0
 
 _MOST_IN_A_ROW = {"empty": EMPTY_TRIES, "malformed": MALFORMED_TRIES}
 _SHOWN_OF_PAGE = 120  # characters
@@ -55,7 +52,6 @@ class _Request:
     path: str
     body: Mapping[str, Any]
     read: Callable[[Answer], Any]
-    asked: float  # monotonic clock, before it waited for its turn
     begun: float
     deadline: float
     tries: int = 0
@@ -104,9 +100,6 @@ class Session:
             make_client(self._openai, url, name=name, key=self._key, timeout=timeout)
             for url in urls
         ]
-        self._interrupted_at = -math.inf
-        self._interrupted = asyncio.Event()
-        self._timeouts: set[asyncio.Timeout] = set()  # of the tries in flight
         self._endpoints = Endpoints(
             all=[
                 Endpoint(url=url, client=client) for url, client in zip(urls, clients, strict=True)
@@ -131,22 +124,6 @@ class Session:
         self._background_loop.before_stop.pop(id(self), None)
         await self._close_clients()
 
-    def stop_retrying(self) -> None:
-        """Gives up all requests made so far: those in flight get a second, no other is sent."""
-        self._background_loop.loop.call_soon_threadsafe(self._interrupt)
-
-    def _interrupt(self) -> None:
-        self._interrupted_at = time.monotonic()
-        end = asyncio.get_running_loop().time() + GRACE_SECONDS
-        for timeout in self._timeouts:
-            timeout.reschedule(min(end, timeout.when() or end))
-        self._interrupted.set()
-        self._interrupted = asyncio.Event()
-        self._endpoints.wake()
-
-    def _is_interrupted(self, request: _Request) -> bool:
-        return request.asked <= self._interrupted_at
-
     async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Answer], _T]) -> _T:
         """Sends a request and returns what `read` makes of the answer.
 
@@ -160,22 +137,20 @@ class Session:
             RefusedError: The server refused the request.
             UnansweredError: The model has no text for it.
         """
-        asked = time.monotonic()
         async with self._slots:
             now = time.monotonic()
             request = _Request(
                 path=path,
                 body=body,
                 read=read,
-                asked=asked,
                 begun=now,
                 deadline=now + self._retry_seconds,
             )
             retrying = self._tenacity.AsyncRetrying(
-                sleep=self._sleep,
+                sleep=asyncio.sleep,
                 retry=self._tenacity.retry_if_result(lambda outcome: isinstance(outcome, Fault)),
                 wait=functools.partial(self._wait, request),
-                stop=functools.partial(self._should_stop, request),
+                stop=functools.partial(_should_stop, request),
                 retry_error_callback=lambda state: state.outcome.result(),
             )
             outcome = await retrying(self._try, request)
@@ -189,13 +164,7 @@ class Session:
             return answer
 
     async def _try(self, request: _Request) -> Any:
-        if self._is_interrupted(request):
-            return request.fault or Fault(kind="interrupted", text="it was not waited for")
-        endpoint = await self._endpoints.admit(
-            request.deadline, stop=functools.partial(self._is_interrupted, request)
-        )
-        if endpoint is None and self._is_interrupted(request):
-            return request.fault or Fault(kind="interrupted", text="it was not waited for")
+        endpoint = await self._endpoints.admit(request.deadline)
         if endpoint is None:
             request.given_up = True
             return request.fault or Fault(kind="429", text="it asked others to wait")
@@ -245,7 +214,7 @@ class Session:
         """Returns the response, whatever its status, or a fault."""
         path = request.path
         try:
-            async with asyncio.timeout(self._timeout) as timeout, self._listed(timeout):
+            async with asyncio.timeout(self._timeout):
                 return await endpoint.client.post(
                     endpoint.root + path if path.startswith("/") else path,
                     body=request.body,
@@ -274,19 +243,6 @@ class Session:
             completion_tokens=written or 0,
             answers_without_usage=int(unknown),
         )
-
-    @contextlib.asynccontextmanager
-    async def _listed(self, timeout: asyncio.Timeout) -> AsyncIterator[None]:
-        self._timeouts.add(timeout)
-        try:
-            yield
-        finally:
-            self._timeouts.discard(timeout)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleeps, until `stop_retrying` at most."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._interrupted.wait(), seconds)
 
     def _judge(
         self, endpoint: Endpoint, request: _Request, response: Any, error: ServerError
@@ -337,11 +293,11 @@ class Session:
             f"Nothing was scored for this prompt.{note} {_advice(request)}"
         )
 
-    def _should_stop(self, request: _Request, state: Any) -> bool:
-        spent = request.tries >= 2 and time.monotonic() >= request.deadline
-        tries = _MOST_IN_A_ROW.get(request.fault.kind, math.inf) if request.fault else math.inf
-        in_vain = request.same_kind >= tries
-        return request.given_up or spent or in_vain or self._is_interrupted(request)
+
+def _should_stop(request: _Request, state: Any) -> bool:
+    spent = request.tries >= 2 and time.monotonic() >= request.deadline
+    tries = _MOST_IN_A_ROW.get(request.fault.kind, math.inf) if request.fault else math.inf
+    return request.given_up or spent or request.same_kind >= tries
 
 
 def _advice(request: _Request) -> str:

@@ -137,7 +137,7 @@ def test_schemas_name_the_backends_that_take_one(llm):
         (["A"], [1, 2], r"seeds has 2 values for 1 prompts"),
         (["A", "B"], [0, -1], r"seeds\[1\]=-1 must be a whole number from 0"),
         (["A"], [2**63], r"seeds\[0\]=9223372036854775808 must be"),
-        (["A", ""], None, r"prompts\[1\]: a prompt needs a token"),
+        (["A", ""], None, r"prompts\[1\]: a prompt needs at least one token"),
     ],
 )
 def test_what_is_wrong_is_named(llm, prompts, seeds, message):

@@ -70,6 +70,7 @@ class Episodes:
         self.mdp = mdp
         self.split = split
         self.instance_ids = split_instances(mdp, split)
+        mdp.encoder.keep_memory(self.num_envs)
         self._seeds: IntArray | None = None
         self._episodes = np.zeros(self.num_envs, dtype=np.int64)
         self._state: PromptState | None = None

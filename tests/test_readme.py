@@ -121,7 +121,7 @@ def test_its_commands_run_in_order(tmp_path):
         return next(text for command, text in outputs.items() if command.startswith(start))
 
     for start in ("rpp evaluate runs/mine ", "rpp evaluate runs/mine --live"):
-        assert "policy, highest critic value" in output(start)
+        assert "highest critic value" in output(start)
     assert "step 2: reward" in output("rpp show")
     assert (tmp_path / "results/leaderboard.md").exists()
     assert (tmp_path / "my-shop.npz").exists()

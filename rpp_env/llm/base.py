@@ -58,7 +58,8 @@ class LLM(Protocol):
 
     It may also have `usage` (`LLMUsage`, what it has cost), `identity()` (what determines its
     answers, for a cache that outlives it), `max_in_flight` (prompts that it answers side by side
-    when several threads ask) and `close()`.
+    when several threads ask), `skips_refused` (whether NaN scores may stand for a refused prompt;
+    from others they are an error) and `close()`.
     """
 
     name: str

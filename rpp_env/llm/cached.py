@@ -162,12 +162,17 @@ class CachedLLM:
     ) -> list[FloatArray]:
         """Returns the log-probability of each continuation; see `LoglikelihoodLLM`.
 
-        A context that the LLM refused has NaN for each, and is not stored.
+        A context that an LLM with `skips_refused` refused has NaN for each, and is not stored.
 
         Raises:
             LLMError: The LLM gave another score that is not finite.
         """
-        return self._scores(LOGLIKELIHOOD, contexts, continuations, is_score=_is_finite_or_refused)
+        skips_refused = bool(getattr(self._llm, "skips_refused", False))
+
+        def is_score(scores: FloatArray) -> Any:
+            return np.isfinite(scores) | (skips_refused and np.isnan(scores).all())
+
+        return self._scores(LOGLIKELIHOOD, contexts, continuations, is_score=is_score)
 
     def next_token_logprobs(
         self, contexts: Sequence[str], labels: Sequence[Sequence[str]]
@@ -269,10 +274,6 @@ class CachedLLM:
             identity = llm_identity(self._llm)
             self._source = json.dumps({"llm": identity}, sort_keys=True, separators=(",", ":"))
         return [*stores, SourceAnswers(store=self._store, source=self._source)]
-
-
-def _is_finite_or_refused(scores: FloatArray) -> Any:
-    return np.isfinite(scores) | np.isnan(scores).all()
 
 
 def _texts(prompt: Chat | str) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ class OpenAILLM:
         self._retry_seconds = retry_seconds
         self._revision = revision
         self._backoff = backoff
-        self._on_refusal = on_refusal
+        self.skips_refused = on_refusal == "skip"
         self._calls = Calls()
         self._server_models: dict[int, ServerModel] = {}  # by process id
 
@@ -209,7 +209,7 @@ class OpenAILLM:
                 name=self.name,
                 model=self._model,
                 usage=self.usage,
-                skip_refused=self._on_refusal == "skip",
+                skip_refused=self.skips_refused,
             )
             # If two threads come here at once, both use the first one.
             here = self._server_models.setdefault(os.getpid(), made)

@@ -13,6 +13,8 @@ from rpp_env.store import AnswerStore
 class Prudish(FakeLLM):
     """Refuses what mentions Heat, unless it is told otherwise."""
 
+    skips_refused = True
+
     def __init__(self):
         super().__init__("prudish")
         self.prudish = True
@@ -65,3 +67,12 @@ def test_a_single_score_that_is_no_number_is_still_an_error(tmp_path):
 
     with pytest.raises(LLMError, match="one number each"):
         CachedLLM(Broken(), AnswerStore(tmp_path / "s.sqlite")).loglikelihood(["a"], [["b", "c"]])
+
+
+def test_scores_of_an_engine_that_refuses_nothing_are_never_taken_for_a_refusal():
+    class Overflowing(FakeLLM):
+        def loglikelihood(self, contexts, continuations):
+            return [np.full(2, np.nan) for _ in contexts]
+
+    with pytest.raises(LLMError, match="one number each"):
+        CachedLLM(Overflowing()).loglikelihood(["a"], [["b", "c"]])

@@ -81,7 +81,7 @@ def test_leaves_torch_as_it_was_and_is_not_moved_by_it(fitted):
 
 def test_convolutions_and_gradients_equal_those_of_torch_geometric():
     users, items, _, _ = two_communities()
-    graph = lightgcn._checked_graph(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS)
+    graph = lightgcn._interaction_graph(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS)
     ours = lightgcn._model(graph, CONFIG)
     from torch_geometric.nn import LightGCN
 

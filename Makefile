@@ -60,7 +60,7 @@ $(LIBRARIES:%=test-%): test-%: .venv-%/installed
 	.venv-$*/bin/python -m pytest tests/test_docs.py -k $* -m 'not live'
 
 # RLlib pins gymnasium 1.2.2: where the standards are held with that version as well.
-test-rllib: STANDARDS := tests/standards tests/rpp_env/test_views.py -m 'not live'
+test-rllib: STANDARDS := tests/standards tests/rpp_env/envs/test_views.py -m 'not live'
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv

@@ -38,7 +38,7 @@ EMPTY_TRIES = 8
 # After this many malformed answers in a row a server is taken to answer no other way.
 MALFORMED_TRIES = 10
 # A path of a server is taken to be missing after this many pages of HTML.
-PAGE_TRIES = 4
+PAGE_TRIES = MALFORMED_TRIES
 
 _MOST_IN_A_ROW = {"empty": EMPTY_TRIES, "malformed": MALFORMED_TRIES}
 _SHOWN_OF_PAGE = 120  # characters

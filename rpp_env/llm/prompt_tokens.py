@@ -4,11 +4,16 @@ Two engines that run one model get the same tokens. Knows the tokenizer of a mod
 its weights.
 """
 
+import functools
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
 from rpp_env.errors import LLMError
 from rpp_env.llm.base import Chat
+from rpp_env.llm.system_turn import system_in_user
+
+_log = logging.getLogger(__name__)
 
 # The last prompt tokens decide how the first characters of a completion are decoded.
 _LEAD_TOKENS: Final = 8
@@ -76,14 +81,35 @@ class PromptTokens:
         """
         if not self._tokenizer.chat_template:
             raise LLMError(
-                f"{self._name} has no chat template; use a catalog whose output formats are "
-                "plain text (chat_template: false), or an instruct model"
+                f"{self._name} has no chat template; use a catalog of plain text "
+                "(chat_template: false), an instruct model, or put the template that the model was "
+                "trained with into its folder, as chat_template.jinja"
             )
+        text = self._apply_template(system, user)
+        if system and (text is None or system.strip() not in text):
+            # Some templates have no system role: they raise, or leave its text out without a word.
+            _warn_of_system_turn(self._name)
+            text = self._apply_template("", system_in_user(system=system, user=user))
+        if text is None:
+            raise LLMError(
+                f"{self._name}: its chat template does not take a user's turn; use a catalog of "
+                "plain text (chat_template: false), or correct the template of its tokenizer"
+            )
+        return text
+
+    def _apply_template(self, system: str, user: str) -> str | None:
+        """The text of a chat; None if the template refuses its turns."""
+        from jinja2 import TemplateError
+
         turns = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": user})
-        text: str = self._tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            _log.debug("%s: its chat template refuses a chat: %s", self._name, error)
+            return None
         return text
 
     def stops(self, prompts: Sequence[Chat | str]) -> list[tuple[int, ...]]:
@@ -127,10 +153,23 @@ class PromptTokens:
     def _end_of_turn(self) -> tuple[int, ...]:
         """The special token that the chat template puts after an answer, or nothing."""
         turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": _MARK}]
-        text: str = self._tokenizer.apply_chat_template(turns, tokenize=False)
+        from jinja2 import TemplateError
+
+        try:
+            text: str = self._tokenizer.apply_chat_template(turns, tokenize=False)
+        except TemplateError:
+            return ()
         _, mark, after = text.rpartition(_MARK)
         first = self._tokenize([after])[0][:1] if mark and after else []
         return tuple(token for token in first if token in self._tokenizer.all_special_ids)
+
+
+@functools.cache  # once per model
+def _warn_of_system_turn(name: str) -> None:
+    _log.warning(
+        "%s: its chat template has no system role, so the system text is put before the user's",
+        name,
+    )
 
 
 def check_length(name: str, longest: int, *, limit: int | None, what: str) -> None:

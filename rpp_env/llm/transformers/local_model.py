@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from rpp_env.errors import LLMError
 from rpp_env.llm.base import Decoding
 from rpp_env.llm.transformers.packing import TokenTree
+from rpp_env.llm.transformers.parent_watch import end_with_parent
 from rpp_env.llm.transformers.text_writer import TextWriter, WritingJob, Written, plan_jobs
 from rpp_env.llm.transformers.tree_scorer import GPU_BATCH_TOKENS, TreeScorer
 from rpp_env.types import FloatArray
@@ -165,6 +166,7 @@ def _start_worker(path: str, dtype: str) -> None:
 
     # Ctrl-C reaches the whole process group; the parent decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

@@ -205,7 +205,7 @@ def test_rpp_train_survives_its_server(tmp_path, budget):
             time.sleep(0.05)
         server.kill()
         if budget < 1:
-            assert "go on with: rpp train --resume run" in ended(process, 1)
+            assert "Continue with: rpp train --resume run" in ended(process, 1)
             server.start()
             process = rpp("--resume", "run")
         else:

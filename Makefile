@@ -24,7 +24,7 @@ train: .venv/installed
 
 test: .venv/installed
 	$(BIN)/rpp fetch --all
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 check: check-lint check-format check-types check-docs
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rpp_agents.catalog.ranking_statistics import first_of_random, held_out_best, spearman
+from rpp_agents.catalog.ranking_statistics import held_out_best, spearman
+from rpp_agents.evaluation.random_tries import first_of_random
 from rpp_env import Recording
 from rpp_env.option_checks import number
 from rpp_env.recommenders.ordering import order_by_score

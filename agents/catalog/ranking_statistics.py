@@ -30,31 +30,6 @@ def spearman(places: IntArray, others: IntArray) -> FloatArray:
     return correlations
 
 
-def first_of_random(order: IntArray, scores: FloatArray, *, tries: int) -> FloatArray:
-    """Expected score of the prompt that comes first in `order` among `tries` random ones.
-
-    The prompts are drawn without replacement, so that of K prompts the one at place j of the order
-    is the first of those drawn with probability C(K - 1 - j, tries - 1) / C(K, tries).
-
-    Args:
-        order: Prompts, preferred ones first. Shape: (N, K).
-        scores: Score of each prompt. Shape: (N, K).
-        tries: How many are drawn; all of them if there are fewer.
-
-    Returns:
-        Expectations. Shape: (N,).
-    """
-    num_prompts = scores.shape[1]
-    tries = min(tries, num_prompts)
-    # By recursion, so that no binomial coefficient overflows.
-    weights = np.zeros(num_prompts)
-    weights[0] = tries / num_prompts
-    for j in range(1, num_prompts - tries + 1):
-        weights[j] = weights[j - 1] * (num_prompts - j - tries + 1) / (num_prompts - j)
-    expected: FloatArray = np.take_along_axis(scores, order, axis=1) @ weights
-    return expected
-
-
 def held_out_best(scores: FloatArray, users: IntArray, *, seed: int = 0) -> float | None:
     """Score of the best fixed prompt on users it was not chosen on.
 

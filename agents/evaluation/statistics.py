@@ -136,6 +136,56 @@ def probability_of_improvement(
     return crossed_bootstrap(improvement, scores, baseline, seed=seed)
 
 
+def bootstrap_over_users(
+    statistic: Callable[[FloatArray], FloatArray],
+    num_users: int,
+    *,
+    seed: int = 0,
+    num_resamples: int = NUM_CROSSED_RESAMPLES,
+) -> tuple[Interval, ...]:
+    """Statistics of weighted users, with their percentile intervals over users.
+
+    Args:
+        statistic: Takes how often each user was drawn, (C, U); returns S numbers per resample,
+            (C, S), NaN where a resample has none.
+        num_users: U.
+        seed: Seed of the resampling.
+        num_resamples: How many resamples the intervals are read from.
+
+    Returns:
+        One interval per statistic. Its mean is the statistic of the users as they are.
+    """
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _MOST_AT_ONCE // num_users)
+    found = []
+    for start in range(0, num_resamples, at_once):
+        count = min(at_once, num_resamples - start)
+        drawn = rng.multinomial(num_users, np.full(num_users, 1 / num_users), size=count)
+        found.append(statistic(drawn.astype(np.float64)))
+    ends = np.nanpercentile(np.concatenate(found), [2.5, 97.5], axis=0).T
+    estimates = statistic(np.ones((1, num_users)))[0]
+    return tuple(
+        Interval(mean=float(estimate), low=float(low), high=float(high))
+        for estimate, (low, high) in zip(estimates, ends, strict=True)
+    )
+
+
+def bootstrap_instances(values: FloatArray, users: IntArray, *, seed: int = 0) -> Interval:
+    """Mean over instances, with the percentile interval over the users whose instances they are.
+
+    Args:
+        values: Shape: (n,).
+        users: Shape: (n,).
+        seed: Seed of the resampling.
+    """
+    _, index = np.unique(users, return_inverse=True)
+    sums, counts = np.bincount(index, values), np.bincount(index)
+    (interval,) = bootstrap_over_users(
+        lambda weights: (weights @ sums / (weights @ counts))[:, None], len(counts), seed=seed
+    )
+    return interval
+
+
 def crossed_bootstrap(
     statistic: Callable[..., FloatArray],
     *scores: FloatArray,

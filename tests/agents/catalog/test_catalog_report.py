@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rpp_agents.catalog.catalog_report import catalog_report
-from rpp_agents.catalog.ranking_statistics import first_of_random, held_out_best, spearman
+from rpp_agents.catalog.ranking_statistics import held_out_best, spearman
+from rpp_agents.evaluation.random_tries import first_of_random
 from rpp_env import Recording
 from rpp_env.observations.lightgcn import Embeddings
 from rpp_env.prompts import HistoryRecords, OutputFormat, PromptCatalog

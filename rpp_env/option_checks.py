@@ -6,6 +6,7 @@ fields of a frozen dataclass, in its ``__post_init__``.
 """
 
 import math
+import operator
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -16,16 +17,19 @@ from rpp_env.errors import did_you_mean
 
 
 def whole_number(name: str, value: Any, *, low: int = 1, high: int | None = None) -> int:
-    """Returns `value` as an int.
+    """Returns `value` as an int. Integers of NumPy and arrays of no dimension count as numbers.
 
     Raises:
         ValueError: It is not a whole number, is below `low`, or is above `high`.
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
+    try:
+        whole = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or whole < low or (high is not None and whole > high):
         bound = f", {low} or more" if high is None else f" from {low} to {high}"
         raise ValueError(f"{name}={value!r} must be a whole number{bound}")
-    return int(value)
+    return whole
 
 
 def number(

@@ -8,6 +8,7 @@ from rpp_env.envs.factories import parallel_env
 from rpp_env.envs.parallel import RPPParallelEnv
 from rpp_env.errors import RppError
 from rpp_env.types import PATTERNS
+from rpp_env.wrappers.unwrapping import unwrapped_view
 
 try:
     from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
@@ -44,10 +45,14 @@ class RPPMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]
     again continues it.
 
     Args:
-        env: The environment.
+        env: The environment, wrapped or not.
+
+    Raises:
+        RppError: It is another kind of environment, such as one of PettingZoo's AEC API.
     """
 
     def __init__(self, env: RPPParallelEnv) -> None:
+        unwrapped_view(env, RPPParallelEnv)
         super().__init__(env)
         # RLlib takes them from a set, whose order differs between processes.
         self.agents, self.possible_agents = list(PATTERNS), list(PATTERNS)

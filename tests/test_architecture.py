@@ -17,12 +17,13 @@ MAX_FILES = 15  # of a folder, __init__.py included
 
 # A room is a folder or a file directly in its package; it may import itself and these rooms.
 # A new room is entered below all that import it.
-BOTTOM = {"types", "errors", "files", "locks", "option_checks", "paths"}
+BOTTOM = {"types", "errors", "files", "locks", "option_checks", "paths", "progress"}
 ENV_ROOMS = {
     "errors": set(),
     "types": {"errors"},
     "files": set(),
     "locks": set(),
+    "progress": set(),
     "option_checks": {"errors"},
     "paths": {"errors"},
     "assets": {"errors", "paths"},
@@ -42,7 +43,7 @@ ENV_ROOMS = {
     "envs": BOTTOM | {"rewards", "observations", "mdp", "make", "recordings"},
     "wrappers": BOTTOM | {"rewards", "observations", "mdp", "envs"},
     "sb3": BOTTOM | {"envs", "wrappers"},
-    "rllib": BOTTOM | {"envs"},
+    "rllib": BOTTOM | {"envs", "wrappers"},
     "benchmarl": BOTTOM | {"envs", "wrappers"},
     "agilerl": BOTTOM | {"mdp", "envs"},
 }

@@ -1,7 +1,6 @@
 """The functions by which other code makes an environment: PettingZoo's names, Gymnasium's ids."""
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gymnasium.vector import AutoresetMode
@@ -12,10 +11,10 @@ from pettingzoo.utils.wrappers import AssertOutOfBoundsWrapper
 from rpp_env.envs.parallel import RPPParallelEnv
 from rpp_env.envs.single import RPPEnv
 from rpp_env.envs.tuple import RPPTupleEnv
+from rpp_env.envs.unknown_options import check_options, option_names
 from rpp_env.envs.vector import RPPVectorEnv
 from rpp_env.envs.vector_parallel import RPPVectorParallelEnv
-from rpp_env.errors import OptionError, did_you_mean
-from rpp_env.make import make_mdp
+from rpp_env.errors import OptionError
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.recordings import recorded_mdp
 from rpp_env.recordings.live import live_mdp
@@ -38,7 +37,7 @@ def parallel_env(
         **kwargs: Passed to `recorded_mdp` when `mdp` is not given.
     """
     return RPPParallelEnv(
-        _resolve_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode
+        _resolve_mdp(mdp, recorded_mdp, kwargs, parallel_env), split=split, render_mode=render_mode
     )
 
 
@@ -86,7 +85,7 @@ def vector_parallel_env(
         **kwargs: Passed to `recorded_mdp` when `mdp` is not given.
     """
     return RPPVectorParallelEnv(
-        _resolve_mdp(mdp, recorded_mdp, kwargs),
+        _resolve_mdp(mdp, recorded_mdp, kwargs, vector_parallel_env),
         num_envs,
         split=split,
         autoreset_mode=autoreset_mode,
@@ -102,7 +101,8 @@ def recorded_env(
     **kwargs: Any,
 ) -> RPPEnv:
     """``rpp/MovieLensRecorded-v0``; other options are those of `recorded_mdp`."""
-    return RPPEnv(_resolve_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode)
+    dynamics = _resolve_mdp(mdp, recorded_mdp, kwargs, recorded_env)
+    return RPPEnv(dynamics, split=split, render_mode=render_mode)
 
 
 def recorded_tuple_env(
@@ -113,9 +113,8 @@ def recorded_tuple_env(
     **kwargs: Any,
 ) -> RPPTupleEnv:
     """``rpp/MovieLensRecordedTuple-v0``; other options are those of `recorded_mdp`."""
-    return RPPTupleEnv(
-        _resolve_mdp(mdp, recorded_mdp, kwargs), split=split, render_mode=render_mode
-    )
+    dynamics = _resolve_mdp(mdp, recorded_mdp, kwargs, recorded_tuple_env)
+    return RPPTupleEnv(dynamics, split=split, render_mode=render_mode)
 
 
 def recorded_vector_env(
@@ -125,68 +124,73 @@ def recorded_vector_env(
     split: str = "train",
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     render_mode: str | None = None,
+    max_episode_steps: int | None = None,
+    disable_env_checker: bool | None = None,
     **kwargs: Any,
 ) -> RPPVectorEnv:
     """``rpp/MovieLensRecorded-v0`` in a batch; other options are those of `recorded_mdp`."""
+    dynamics = _resolve_mdp(mdp, recorded_mdp, kwargs, recorded_vector_env)
+    if disable_env_checker is not None and not disable_env_checker:
+        raise OptionError(
+            f"disable_env_checker={disable_env_checker!r}: Gymnasium has no checker for a batch; "
+            "leave it out, or make the batch with vectorization_mode='sync'"
+        )
     return RPPVectorEnv(
-        _resolve_mdp(mdp, recorded_mdp, kwargs),
+        dynamics,
         num_envs,
         split=split,
         autoreset_mode=autoreset_mode,
         render_mode=render_mode,
+        # What gymnasium.make takes for no limit.
+        max_episode_steps=None if max_episode_steps == -1 else max_episode_steps,
     )
 
 
-def live_env(**kwargs: Any) -> RPPEnv:
+def live_env(*, mdp: PromptMDP | None = None, **kwargs: Any) -> RPPEnv:
     """``rpp/MovieLens-v0``: as `recorded_env`, but other options are those of `live_mdp`."""
-    return recorded_env(mdp=_pop_live_mdp(kwargs), **kwargs)
+    return recorded_env(**_with_live_mdp(mdp, kwargs, recorded_env))
 
 
-def live_tuple_env(**kwargs: Any) -> RPPTupleEnv:
+def live_tuple_env(*, mdp: PromptMDP | None = None, **kwargs: Any) -> RPPTupleEnv:
     """``rpp/MovieLensTuple-v0``: as `recorded_tuple_env`, with options of `live_mdp`."""
-    return recorded_tuple_env(mdp=_pop_live_mdp(kwargs), **kwargs)
+    return recorded_tuple_env(**_with_live_mdp(mdp, kwargs, recorded_tuple_env))
 
 
-def live_vector_env(num_envs: int = 1, **kwargs: Any) -> RPPVectorEnv:
+def live_vector_env(
+    num_envs: int = 1, *, mdp: PromptMDP | None = None, **kwargs: Any
+) -> RPPVectorEnv:
     """``rpp/MovieLens-v0`` in a batch; other options are those of `live_mdp`."""
-    return recorded_vector_env(num_envs, mdp=_pop_live_mdp(kwargs), **kwargs)
+    return recorded_vector_env(num_envs, **_with_live_mdp(mdp, kwargs, recorded_vector_env))
 
 
-_VIEW_OPTIONS = ("split", "autoreset_mode", "render_mode")
-
-
-def _pop_live_mdp(kwargs: dict[str, Any]) -> PromptMDP:
-    """Removes the options of `live_mdp` from `kwargs`, and makes the dynamics with them."""
-    given = {name: kwargs.pop(name) for name in tuple(kwargs) if name not in _VIEW_OPTIONS}
-    return _resolve_mdp(given.pop("mdp", None), live_mdp, given)
+def _with_live_mdp(
+    mdp: PromptMDP | None, kwargs: Mapping[str, Any], view: Callable[..., Any]
+) -> dict[str, Any]:
+    """Returns the options of `view` among `kwargs`, and the dynamics made with the others."""
+    of_view = {name: value for name, value in kwargs.items() if name in option_names(view)}
+    of_mdp = {name: value for name, value in kwargs.items() if name not in of_view}
+    return {"mdp": _resolve_mdp(mdp, live_mdp, of_mdp, view), **of_view}
 
 
 def _resolve_mdp(
-    mdp: PromptMDP | None, make: Callable[..., PromptMDP], kwargs: dict[str, Any]
+    mdp: PromptMDP | None,
+    make: Callable[..., PromptMDP],
+    kwargs: Mapping[str, Any],
+    view: Callable[..., Any],
 ) -> PromptMDP:
-    if mdp is not None and kwargs:
-        raise _option_error(next(iter(kwargs)), "is not used when mdp is given; leave it out")
-    if mdp is not None:
-        if not isinstance(mdp, PromptMDP):
-            raise ValueError(
-                f"mdp={mdp!r:.80} must be a PromptMDP, such as make_mdp, live_mdp and recorded_mdp "
-                "make; a recording goes to parallel_env(recording=...)"
-            )
-        return mdp
-    known = inspect.signature(make).parameters
-    for name in kwargs:
-        if name not in known:
-            elsewhere = name in inspect.signature(make_mdp).parameters
-            advice = (
-                "pass mdp=make_mdp(...) with it"
-                if elsewhere
-                else did_you_mean(name, {*known, *_VIEW_OPTIONS})
-            )
-            kind = make.__name__.partition("_")[0]
-            raise _option_error(name, f"is no option of the {kind} environment; {advice}")
-    return make(**kwargs)
-
-
-def _option_error(name: str, why: str) -> OptionError:
-    # TorchRL's GymEnv tries an option of its own; these words make it leave the option out.
-    return OptionError(f"unexpected keyword argument {name!r}: {name} {why}")
+    """Returns `mdp`, or makes it with `kwargs`; OptionError for what `make` does not know."""
+    check_options(
+        kwargs,
+        kind=make.__name__.partition("_")[0],
+        view_options=option_names(view),
+        mdp_options=option_names(make),
+        has_mdp=mdp is not None,
+    )
+    if mdp is None:
+        return make(**kwargs)
+    if not isinstance(mdp, PromptMDP):
+        raise ValueError(
+            f"mdp={mdp!r:.80} must be a PromptMDP, such as make_mdp, live_mdp and recorded_mdp "
+            "make; a recording goes to parallel_env(recording=...)"
+        )
+    return mdp

@@ -18,7 +18,7 @@ from rpp_env.mdp.episodes import Episodes
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.mdp.spaces import (
     batch_reset_options,
-    check_joint_actions,
+    check_joint_action,
     joint_action_space,
     state_space,
     step_metrics,
@@ -76,7 +76,7 @@ class RPPEnv(gymnasium.Env[Any, Any]):
             action: The index of a sentence for each pattern. Shape: (4,).
         """
         self.episodes.state  # noqa: B018 -- without a reset, that is the first error
-        step = self.episodes.step(check_joint_actions(np.asarray(action)[None], num_envs=1))
+        step = self.episodes.step(check_joint_action(action))
         metrics = step_metrics(self.mdp, step.outcome)
         if self.render_mode == "human":
             self.render()

@@ -25,6 +25,8 @@ class RPPVectorEnv(VectorEnv[Any, Any, Any]):
             `AutoresetMode`.
         render_mode: ``human`` writes prompts and rankings to standard output after each step,
             ``ansi`` makes `render` return them.
+        max_episode_steps: Steps after which an episode is truncated, where that is before the
+            horizon, as by Gymnasium's `TimeLimit` around each single environment.
     """
 
     def __init__(
@@ -35,8 +37,15 @@ class RPPVectorEnv(VectorEnv[Any, Any, Any]):
         split: str = "train",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
     ) -> None:
-        self.episodes = Episodes(mdp, num_envs, split=split, autoreset_mode=autoreset_mode)
+        self.episodes = Episodes(
+            mdp,
+            num_envs,
+            split=split,
+            autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
+        )
         self.mdp = mdp
         self.num_envs = self.episodes.num_envs
         self.render_mode = check_render_mode(render_mode)
@@ -67,7 +76,7 @@ class RPPVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(options, Mapping) and "instance_id" in options:
             raise ValueError("options: a batch takes 'instance_ids', one for each environment")
         self.episodes.reset(seed=seed, options=options)
-        super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
+        super().reset(seed=None if seed is None or np.ndim(seed) else int(seed))  # type: ignore[arg-type]
         return self.state(), {}
 
     def step(

@@ -43,6 +43,8 @@ class Episodes:
             its action. ``SameStep``: a truncated episode is reset within its last step.
             ``Disabled``: the caller resets, by ``reset(options={"reset_mask": bool (B,)})`` or a
             full reset.
+        max_episode_steps: Steps after which an episode is truncated, where that is before the
+            horizon. Observations are not changed: their ``step`` is a fraction of the horizon.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -55,6 +57,7 @@ class Episodes:
         *,
         split: str,
         autoreset_mode: AutoresetMode | str,
+        max_episode_steps: int | None = None,
     ) -> None:
         if not isinstance(mdp, PromptMDP):
             raise ValueError(f"mdp={mdp!r:.80} must be a PromptMDP, as recorded_mdp() makes")
@@ -67,6 +70,11 @@ class Episodes:
                 f"autoreset_mode={autoreset_mode!r} is no mode. "
                 f"{did_you_mean(str(autoreset_mode), modes)}"
             ) from None
+        self.max_episode_steps = (
+            None
+            if max_episode_steps is None
+            else whole_number("max_episode_steps", max_episode_steps)
+        )
         self.mdp = mdp
         self.split = split
         self.instance_ids = split_instances(mdp, split)
@@ -129,7 +137,7 @@ class Episodes:
             RppError: An episode is over, and the autoreset mode leaves its reset to the caller.
         """
         before = self.state
-        finished = self.mdp.truncated(before)
+        finished = self._truncated(before)
         if finished.any() and self.autoreset_mode is not AutoresetMode.NEXT_STEP:
             raise RppError(
                 f"{int(finished.sum())} episodes are over; reset them first, with "
@@ -144,7 +152,7 @@ class Episodes:
                 self._state = before.replace(live, moved)
             self._restart(finished, None)
         outcome = self.state
-        truncated = self.mdp.truncated(outcome)
+        truncated = self._truncated(outcome)
         self._last_step = Step(
             before=before,
             outcome=outcome,
@@ -155,6 +163,12 @@ class Episodes:
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             self._restart(truncated, None)
         return self._last_step
+
+    def _truncated(self, state: PromptState) -> BoolArray:
+        truncated = self.mdp.truncated(state)
+        if self.max_episode_steps is None:
+            return truncated
+        return truncated | (state.steps >= self.max_episode_steps)
 
     def _reset_mask(self, mask: Any) -> BoolArray:
         if mask is None:
@@ -200,7 +214,8 @@ class Episodes:
 
 def _row_seeds(seed: Any, num_envs: int, *, drawn: bool) -> list[int | None]:
     """Returns one seed per row. A missing seed is drawn from the system if `drawn`, else None."""
-    if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+    is_list = isinstance(seed, Sequence) and not isinstance(seed, str)
+    if is_list or (isinstance(seed, np.ndarray) and seed.ndim):
         if len(seed) != num_envs:
             raise ValueError(f"seed has {len(seed)} entries; it must have {num_envs}, one per row")
         given = [None if value is None else check_seed(value) for value in seed]

@@ -1,5 +1,6 @@
 """What the views share: spaces, checks of actions and options, the metrics in infos."""
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,14 +69,30 @@ def stack_agent_actions(actions: Mapping[str, Any], *, num_envs: int) -> IntArra
         )
     columns = []
     for agent in PATTERNS:
-        column = np.asarray(actions[agent])
-        if column.size != num_envs or not np.issubdtype(column.dtype, np.integer):
+        column = integer_array(actions[agent])
+        if column is None or column.size != num_envs:
             raise ValueError(
                 f"actions[{agent!r}]={actions[agent]!r} must be {num_envs} integer(s), "
                 "the index of a sentence in each environment"
             )
         columns.append(column.reshape(num_envs))
-    return np.stack(columns, axis=1).astype(np.int64)
+    return np.stack(columns, axis=1)
+
+
+def integer_array(values: Any) -> IntArray | None:
+    """Returns integers of any type, in any nesting, as int64; None if they are not integers."""
+    try:
+        array = np.asarray(values)
+        if np.issubdtype(array.dtype, np.integer):
+            return array.astype(np.int64)
+        if isinstance(values, np.ndarray) or array.dtype != np.float64:
+            return None
+        # NumPy makes floats of a list in which uint64 stands beside other integers.
+        items = np.array(values, dtype=object)
+        integers = [operator.index(item) for item in items.ravel()]
+        return np.array(integers, dtype=np.int64).reshape(items.shape)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def batch_reset_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -93,19 +110,34 @@ def batch_reset_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return {}
 
 
+def check_joint_action(action: Any) -> IntArray:
+    """Returns the joint action of one environment as a batch of one, int64. Shape: (1, 4).
+
+    Raises:
+        ValueError: It has the wrong shape or type.
+    """
+    row = integer_array(action)
+    if row is None or row.shape != (len(PATTERNS),):
+        raise ValueError(
+            f"action={action!r:.200} must be integers of shape ({len(PATTERNS)},): "
+            f"the index of a sentence for each of {', '.join(PATTERNS)}"
+        )
+    return row[None]
+
+
 def check_joint_actions(actions: Any, *, num_envs: int) -> IntArray:
     """Returns joint actions as int64: one row per environment, one column per pattern.
 
     Raises:
         ValueError: They have the wrong shape or type.
     """
-    rows = np.asarray(actions)
-    if rows.shape != (num_envs, len(PATTERNS)) or not np.issubdtype(rows.dtype, np.integer):
+    rows = integer_array(actions)
+    if rows is None or rows.shape != (num_envs, len(PATTERNS)):
         raise ValueError(
             f"actions={actions!r:.200} must be integers of shape ({num_envs}, {len(PATTERNS)}): "
             f"the index of a sentence for each of {', '.join(PATTERNS)}"
         )
-    return rows.astype(np.int64)
+    return rows
 
 
 def step_metrics(mdp: PromptMDP, state: PromptState) -> dict[str, FloatArray]:

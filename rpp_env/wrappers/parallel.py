@@ -39,8 +39,8 @@ class ImprovementReward(BaseParallelWrapper[str, Any, Any]):  # type: ignore[mis
     """
 
     def __init__(self, env: _Env) -> None:
-        super().__init__(env)
         self._episodes = unwrapped_view(env, RPPParallelEnv).episodes
+        super().__init__(env)
 
     def step(self, actions: Mapping[str, Any]) -> _StepResult:
         """Takes one step."""
@@ -67,8 +67,8 @@ class SelectObservation(BaseParallelWrapper[str, Any, Any]):  # type: ignore[mis
     def __init__(
         self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
     ) -> None:
-        super().__init__(env)
         view = unwrapped_view(env, RPPParallelEnv)
+        super().__init__(env)
         for agent in PATTERNS:
             check_whole(env.observation_space(agent), view.observation_space(agent))
         encoder = view.mdp.encoder
@@ -126,8 +126,8 @@ class PadSpaces(BaseParallelWrapper[str, Any, Any]):  # type: ignore[misc]
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown. {did_you_mean(str(value), known)}")
-        super().__init__(env)
         unwrapped_view(env, RPPParallelEnv)
+        super().__init__(env)
         self._in_observations = action_mask == "observations"
         self._wraps = invalid_actions == "wrap"
         self._sizes = {agent: int(env.action_space(agent).n) for agent in PATTERNS}
@@ -214,6 +214,6 @@ class RecordEpisodes(LogsEpisodes, BaseParallelWrapper[str, Any, Any]):  # type:
     """
 
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
-        super().__init__(env)
         self._episodes = unwrapped_view(env, RPPParallelEnv).episodes
+        super().__init__(env)
         self._log = EpisodeLog(path, texts=texts)

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from rpp_env.envs.single import RPPEnv
+from rpp_env.mdp.spaces import integer_array
 from rpp_env.types import BoolArray, FloatArray, IntArray
 from rpp_env.wrappers.episode_log import EpisodeLog, LogsEpisodes
 from rpp_env.wrappers.improvement import improvement
@@ -31,9 +32,9 @@ class ImprovementReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructor
     """
 
     def __init__(self, env: _Env) -> None:
+        self._episodes = unwrapped_view(env, RPPEnv).episodes
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._episodes = unwrapped_view(env, RPPEnv).episodes
 
     def step(self, action: Any) -> _StepResult:
         """Takes one step."""
@@ -58,9 +59,9 @@ class SelectObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConst
     def __init__(
         self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
     ) -> None:
+        view = unwrapped_view(env, RPPEnv)
         RecordConstructorArgs.__init__(self, show=show, hide=hide)
         super().__init__(env)
-        view = unwrapped_view(env, RPPEnv)
         check_whole(env.observation_space, view.observation_space)
         self._selected = SelectedParts(view.mdp.encoder.state_layout, show=show, hide=hide)
         self.observation_space = self._selected.space
@@ -78,16 +79,17 @@ class FlattenAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArg
     """
 
     def __init__(self, env: _Env) -> None:
+        self._sizes = unwrapped_view(env, RPPEnv).mdp.catalog.num_choices
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._sizes = unwrapped_view(env, RPPEnv).mdp.catalog.num_choices
         self.action_space = spaces.Discrete(int(np.prod(self._sizes)))
 
     def action(self, action: Any) -> IntArray:
         """The four choices that a number stands for. Shape: (4,)."""
-        if not self.action_space.contains(action):
+        number = integer_array(action)
+        if number is None or number.ndim or not 0 <= number < np.prod(self._sizes):
             raise ValueError(f"action={action!r} must be a number from {self.action_space}")
-        return unflattened(action, self._sizes)
+        return unflattened(number, self._sizes)
 
     def action_masks(self) -> BoolArray:
         """Which numbers may be chosen: all. Shape: (number of joint actions,)."""
@@ -104,9 +106,9 @@ class RecordEpisodes(LogsEpisodes, gymnasium.Wrapper[Any, Any, Any, Any], Record
     """
 
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
+        self._episodes = unwrapped_view(env, RPPEnv).episodes
         RecordConstructorArgs.__init__(self, path=str(path), texts=texts)
         super().__init__(env)
-        self._episodes = unwrapped_view(env, RPPEnv).episodes
         self._log = EpisodeLog(path, texts=texts)
 
 

@@ -10,6 +10,7 @@ from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from rpp_env.envs.vector import RPPVectorEnv
+from rpp_env.mdp.spaces import integer_array
 from rpp_env.types import BoolArray, FloatArray, IntArray
 from rpp_env.wrappers.episode_log import EpisodeLog, LogsEpisodes
 from rpp_env.wrappers.improvement import improvement
@@ -32,8 +33,8 @@ class ImprovementReward(VectorWrapper):
     """
 
     def __init__(self, env: _Env) -> None:
-        super().__init__(env)
         self._episodes = unwrapped_view(env, RPPVectorEnv).episodes
+        super().__init__(env)
 
     def step(self, actions: Any) -> _StepResult:
         """Takes one step in every episode."""
@@ -56,8 +57,8 @@ class SelectObservation(VectorWrapper):
     def __init__(
         self, env: _Env, *, show: Collection[str] | None = None, hide: Collection[str] = ()
     ) -> None:
-        super().__init__(env)
         view = unwrapped_view(env, RPPVectorEnv)
+        super().__init__(env)
         check_whole(env.single_observation_space, view.single_observation_space)
         self._selected = SelectedParts(view.mdp.encoder.state_layout, show=show, hide=hide)
         self.single_observation_space = self._selected.space
@@ -87,17 +88,21 @@ class FlattenAction(VectorActionWrapper):
     """
 
     def __init__(self, env: _Env) -> None:
-        super().__init__(env)
         self._sizes = unwrapped_view(env, RPPVectorEnv).mdp.catalog.num_choices
+        super().__init__(env)
         self._size = int(np.prod(self._sizes))
         self.single_action_space = spaces.Discrete(self._size)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: Any) -> IntArray:
         """The four choices that numbers stand for. Shape: (B, 4)."""
-        numbers = np.asarray(actions)
-        whole = numbers.shape == (self.num_envs,) and np.issubdtype(numbers.dtype, np.integer)
-        if not whole or (numbers < 0).any() or (numbers >= self._size).any():
+        numbers = integer_array(actions)
+        if (
+            numbers is None
+            or numbers.shape != (self.num_envs,)
+            or (numbers < 0).any()
+            or (numbers >= self._size).any()
+        ):
             raise ValueError(
                 f"actions={actions!r:.200} must be {self.num_envs} numbers from "
                 f"{self.single_action_space}"
@@ -115,6 +120,6 @@ class RecordEpisodes(LogsEpisodes, VectorWrapper):
     """
 
     def __init__(self, env: _Env, path: str | Path, *, texts: bool = False) -> None:
-        super().__init__(env)
         self._episodes = unwrapped_view(env, RPPVectorEnv).episodes
+        super().__init__(env)
         self._log = EpisodeLog(path, texts=texts)

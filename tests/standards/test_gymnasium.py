@@ -152,8 +152,6 @@ def test_unknown_options_of_make_are_named():
         gymnasium.make("rpp/MovieLensRecorded-v0", horizn=3)
     with pytest.raises(ValueError, match=r"num_candidates .*make_mdp"):
         gymnasium.make("rpp/MovieLensRecorded-v0", num_candidates=3)
-    with pytest.raises(ValueError, match=r"max_episode_steps is no option"):
-        gymnasium.make_vec("rpp/MovieLensRecorded-v0", max_episode_steps=3)
     with pytest.raises(ValueError, match=r"temperature is no option of the live.*"):
         gymnasium.make("rpp/MovieLens-v0", temperature=3)
 

@@ -32,6 +32,13 @@ COMMANDS: Final = {
 }
 
 
+# Loggers that say, at level INFO, what takes long: downloads, conversions, fits, calibration.
+_LONG_WORK: Final = (
+    *("rpp_env.assets", "rpp_env.observations", "rpp_env.recommenders.label"),
+    *("rpp_env.llm.conversion", "rpp_env.llm.transformers", "rpp_env.llm.vllm"),
+)
+
+
 def load_command(name: str) -> type[Any]:
     """Imports the class of a subcommand, a key of `COMMANDS`."""
     module = import_module(f"rpp_agents.cli.{name}_command")
@@ -43,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status (0, 1 for an error, 130 when interrupted)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for name in _LONG_WORK:
+        logging.getLogger(name).setLevel(logging.INFO)
     # A scheduler that ends a job with SIGTERM should lose as little as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -5,13 +5,17 @@ is loaded by transformers and vLLM like any other.
 """
 
 import json
+import logging
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from rpp_env.assets import build_once, cache_dir
 from rpp_env.errors import LLMError, RppError
+
+_log = logging.getLogger(__name__)
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 # Raise it when checkpoints are converted in another way.
@@ -84,7 +88,9 @@ def convert_gguf(weights: Path, *, name: str) -> str:
     Raises:
         LLMError: transformers cannot read the file.
     """
-    return _build(name, lambda staging: _dequantise(weights, staging))
+    size = weights.stat().st_size / 1e6
+    what = f"converting {weights} ({size:.0f} MB) to a float32 checkpoint"
+    return _build(name, what, lambda staging: _dequantise(weights, staging))
 
 
 def merge_adapter(adapter: Path, base: str, *, name: str) -> str:
@@ -99,13 +105,21 @@ def merge_adapter(adapter: Path, base: str, *, name: str) -> str:
         LLMError: The adapter does not fit the model.
         RppError: peft is not installed.
     """
-    return _build(name, lambda staging: _merge(adapter, base, staging))
+    what = f"merging the adapter {adapter} into {base}"
+    return _build(name, what, lambda staging: _merge(adapter, base, staging))
 
 
-def _build(name: str, build: Callable[[Path], None]) -> str:
+def _build(name: str, what: str, build: Callable[[Path], None]) -> str:
     readable = re.sub(r"[^\w.-]+", "_", name)
     folder = cache_dir() / "converted" / f"{readable}-float32-{_FORMAT}"
-    return str(build_once(folder, build))
+
+    def build_and_say(staging: Path) -> None:
+        _log.info("%s in %s; it is done once", what, folder)
+        started = time.perf_counter()
+        build(staging)
+        _log.info("that took %.0f s", time.perf_counter() - started)
+
+    return str(build_once(folder, build_and_say))
 
 
 def _dequantise(weights: Path, folder: Path) -> None:

@@ -10,6 +10,7 @@ It knows nothing of splits: the caller leaves the targets of all splits out of t
 import hashlib
 import importlib.util
 import json
+import logging
 import math
 import warnings
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ from rpp_env.assets import build_once, cache_dir
 from rpp_env.errors import AssetError, RppError
 from rpp_env.option_checks import check_between, check_count
 from rpp_env.types import FloatArray, IntArray
+
+_log = logging.getLogger(__name__)
 
 _FORMAT: Final = 1  # part of the cache key: raise it when the same inputs give other embeddings
 _FILE: Final = "embeddings.safetensors"
@@ -205,6 +208,11 @@ def _train(model: Any, graph: _Graph, config: LightGCNConfig, progress: bool) ->
     rng = np.random.default_rng(config.seed)
     degrees = np.bincount(graph.pairs[0])
     pairs = graph.pairs[:, degrees[graph.pairs[0]] < graph.num_items]  # others have no negatives
+    _log.info(
+        "fitting LightGCN to %d interactions, %d epochs; it is done once for a data set",
+        graph.pairs.shape[1],
+        config.epochs,
+    )
     disable = None if progress else True  # None: shown where standard error is a terminal
     for _ in tqdm(range(config.epochs), desc="LightGCN", unit="epoch", disable=disable):
         negatives = _draw_negatives(pairs, graph.num_items, rng)

@@ -19,6 +19,7 @@ from rpp_env.llm.base import GENERATE, LLM, Chat, Decoding, llm_identity
 from rpp_env.llm.cached import CachedLLM
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
+from rpp_env.progress import part
 from rpp_env.prompts.catalog import (
     HistoryRecords,
     OutputFormat,
@@ -226,10 +227,11 @@ class SentenceRefiner:
         It is asked a few at a time, so that an error or Ctrl-C loses a few answers at most.
         """
         missing = [chat for chat in dict.fromkeys(chats) if chat not in self._answers]
-        for start in range(0, len(missing), self._at_once):
-            few = missing[start : start + self._at_once]
-            completions = self._llm.generate(few, decoding=self._decoding)
-            self._answers.update(zip(few, (each.text for each in completions), strict=True))
+        with part("rewriting", len(missing)):
+            for start in range(0, len(missing), self._at_once):
+                few = missing[start : start + self._at_once]
+                completions = self._llm.generate(few, decoding=self._decoding)
+                self._answers.update(zip(few, (each.text for each in completions), strict=True))
         return [self._answers[chat] for chat in chats]
 
     def _identity(self) -> str:

@@ -13,6 +13,7 @@ from rpp_env.llm.base import LLM, STRUCTURED_OUTPUTS, Completion, Decoding
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
+from rpp_env.progress import requests_per_prompt
 from rpp_env.prompts.render import reorder_candidates
 from rpp_env.recommenders.base import LLMRecommender
 from rpp_env.recommenders.ordering import borda_scores
@@ -101,13 +102,14 @@ class GenerationRecommender(LLMRecommender):
             for p, order in enumerate(own)
             for s in range(self._samples)
         ]
-        parsed = self._write([prompt for prompt, _, _ in shown], [seed for _, _, seed in shown])
+        lists_each = self._permutations * self._samples
+        with requests_per_prompt(lists_each):
+            parsed = self._write([each for each, _, _ in shown], [seed for _, _, seed in shown])
         slots = [
             np.asarray(order)[list(ranking.order)]
             for (_, order, _), ranking in zip(shown, parsed, strict=True)
         ]
         recognised = np.array([ranking.n_recognised for ranking in parsed])
-        lists_each = self._permutations * self._samples
         merged = [
             self._merge(
                 prompt,

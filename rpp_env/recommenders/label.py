@@ -1,5 +1,6 @@
 """Ranks candidates by how likely the LLM finds their letter as the next token."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,11 +9,14 @@ from rpp_env.errors import RppError
 from rpp_env.llm.base import LLM
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
+from rpp_env.progress import part, requests_per_prompt
 from rpp_env.prompts.render import reorder_candidates
 from rpp_env.recommenders.base import LLMRecommender
 from rpp_env.recommenders.ordering import order_by_score
 from rpp_env.recommenders.prompting import chat_or_text, content_seeds, following, shown_orders
 from rpp_env.types import FloatArray, Prompt, PromptBatch, RankingBatch
+
+_log = logging.getLogger(__name__)
 
 _Form = tuple[bool, str]  # of a prompt: whether it is a chat, and what its answer begins with
 
@@ -74,7 +78,8 @@ class LabelRecommender(LLMRecommender):
             for prompt, own in zip(rendered, orders, strict=True)
             for order in own
         ]
-        by_position = self._score(shown).reshape(len(rendered), self._permutations, -1)
+        with requests_per_prompt(self._permutations):
+            by_position = self._score(shown).reshape(len(rendered), self._permutations, -1)
         if self._calibration is not None:
             by_position = by_position - self._form_means(means, rendered)[:, None]
         by_slot = np.empty_like(by_position)
@@ -108,7 +113,9 @@ class LabelRecommender(LLMRecommender):
         with self._lock:
             if self._means is None:
                 prompts = list(self._calibration().render())
-                scores = self._score(prompts)
+                _log.info("calibration: the preference for positions, on %d prompts", len(prompts))
+                with part("calibration", len(prompts)):
+                    scores = self._score(prompts)
                 rows: dict[_Form, list[int]] = {}
                 for row, prompt in enumerate(prompts):
                     rows.setdefault(_form(prompt), []).append(row)

@@ -7,8 +7,10 @@ Several processes may record into one folder; each block is recorded by one of t
 import itertools
 import json
 import shutil
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from rpp_env.files import atomic_write
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.option_checks import check_seed, whole_number
 from rpp_env.paths import expand_path
+from rpp_env.progress import listening
 from rpp_env.prompts.catalog_file import catalog_text
 from rpp_env.recordings.recording import Recording
 from rpp_env.types import IntArray, PromptBatch
@@ -45,7 +48,8 @@ def record(
 
     Args:
         mdp: Its instances, catalog, encoder and recommender are recorded.
-        out: The file to write, ``NAME.npz``. Blocks are kept in ``NAME.blocks`` until it is there.
+        out: The file to write, ``NAME.npz``. Its folder is made. Blocks are kept in
+            ``NAME.blocks`` until the file is there.
         about: Where the rankings come from: data set, LLM, strategy, versions, licences.
         item_tokens: Ids of the items in the data set.
         num_instances: How many, drawn with `seed` among all; by default all of them.
@@ -82,6 +86,7 @@ def record(
     blocks = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
     folder = out.with_suffix(".blocks")
     catalog_text(mdp.catalog)  # raises now rather than when all is ranked
+    out.parent.mkdir(parents=True, exist_ok=True)
     _claim_folder(
         folder, {"mdp": mdp.fingerprint(), "about": about, "block_size": block_size, "seed": seed}
     )
@@ -101,8 +106,11 @@ def record(
 
 def check_out(out: Path) -> None:
     """Raises what `record` raises when it cannot write to `out`."""
-    if out.suffix != ".npz" or not out.parent.is_dir():
-        raise ValueError(f"out={str(out)!r} must be a file NAME.npz in a folder that exists")
+    if out.suffix != ".npz":
+        raise ValueError(f"out={str(out)!r} must be a file NAME.npz")
+    existing = next(folder for folder in out.absolute().parents if folder.exists())
+    if not existing.is_dir():
+        raise ValueError(f"out={str(out)!r} cannot be made: {str(existing)!r} is not a folder")
     if out.exists():
         raise RecordingError(f"out={str(out)!r} exists already; remove it to record it again")
 
@@ -158,10 +166,17 @@ def _record_blocks(
     def done(number: int) -> bool:
         return files[number].exists() or out.exists()
 
+    prompts_each = int(np.prod(mdp.catalog.num_choices))
+    waiting = [number for number in range(len(blocks)) if not done(number)]
+    num_prompts = prompts_each * sum(map(len, blocks))
+    left = prompts_each * sum(len(blocks[number]) for number in waiting)
     with tqdm(
-        total=sum(map(len, blocks)), desc="record", unit="instance", disable=not progress
+        total=num_prompts,
+        initial=num_prompts - left,
+        desc="record",
+        unit="prompt",
+        disable=not progress,
     ) as bar:
-        waiting = list(range(len(blocks)))
         while waiting:
             for number in list(waiting):
                 if not done(number):
@@ -172,13 +187,34 @@ def _record_blocks(
                         continue  # another process has it
                     try:
                         if not done(number):
-                            _record_block(mdp, blocks[number], files[number])
+                            with _showing(bar, prompts_each * len(blocks[number])):
+                                _record_block(mdp, blocks[number], files[number])
                     finally:
                         lock.release()
                 waiting.remove(number)
-                bar.update(len(blocks[number]))
+                left -= prompts_each * len(blocks[number])
+                bar.update(num_prompts - left - bar.n)  # blocks of other processes too
             if waiting:
                 time.sleep(_WAIT_SECONDS)
+
+
+@contextmanager
+def _showing(bar: Any, num_prompts: int) -> Iterator[None]:
+    """Within it, the bar goes on by each prompt that the LLM answers, at most `num_prompts`."""
+    lock, done = threading.Lock(), 0
+
+    def on_answers(num: int) -> None:
+        nonlocal done
+        with lock:
+            bar.update(min(num, num_prompts - done))
+            done = min(num_prompts, done + num)
+
+    def on_part(name: str, answered: int, total: int) -> None:
+        with lock:
+            bar.set_postfix_str(f"{name} {answered}/{total}" if answered < total else "")
+
+    with listening(on_answers, on_part=on_part):
+        yield
 
 
 def _record_block(mdp: PromptMDP, instance_ids: IntArray, path: Path) -> None:

@@ -6,12 +6,13 @@ Knows nothing of what is asked: a request is a digest, an answer is bytes.
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
+from rpp_env.progress import answered, completing, listening
 from rpp_env.store.answers import AnswerStore
 from rpp_env.store.side_by_side import call_side_by_side
 
@@ -99,7 +100,7 @@ class AnswerLookup:
             CacheError: A store cannot be used.
         """
         if not stores:
-            with self._clock():
+            with self._clock(), _telling(len(requests), counted=counted):
                 values = ask(range(len(requests)))
             self.misses += len(requests) if counted else 0
             return [_checked(read(row, value)) for row, value in enumerate(values)]
@@ -111,9 +112,12 @@ class AnswerLookup:
         missing = known.missing()
         if counted:
             self.hits += len(known.rows) - len(missing)
+            answered(len(requests) - len(missing))
 
         def ask_and_store(some: Sequence[bytes]) -> None:
-            fresh = dict(zip(some, ask([known.rows[request] for request in some]), strict=True))
+            with _telling(len(some), counted=counted):
+                values = ask([known.rows[request] for request in some])
+            fresh = dict(zip(some, values, strict=True))
             known.take(fresh)
             fresh = {request: value for request, value in fresh.items() if is_stored(value)}
             for store in reversed(stores):
@@ -177,6 +181,11 @@ class _Answers(Generic[_T]):
                 self.answers[request] = answer
                 taken[request] = value
         return taken
+
+
+def _telling(num_requests: int, *, counted: bool) -> AbstractContextManager[None]:
+    """Tells who listens of the answers that are counted, and of no others."""
+    return completing(num_requests) if counted else listening(None)
 
 
 def _checked(answer: _T | None) -> _T:

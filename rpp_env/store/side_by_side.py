@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
 _log: Final = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ def call_side_by_side(
     """Calls a function with each argument, in threads.
 
     After an error or Ctrl-C no call is begun any more. Calls under way come to their end first, so
-    that they can store what they got. Then the first error is raised.
+    that they can store what they got. Then the first error is raised. The threads have the
+    caller's context variables.
 
     Args:
         call: The function.
@@ -45,7 +47,10 @@ def call_side_by_side(
 
     with ThreadPoolExecutor(num_workers, thread_name_prefix="rpp-env asking") as pool:
         try:
-            futures = [pool.submit(call_unless_stopped, argument) for argument in arguments]
+            futures = [
+                pool.submit(copy_context().run, call_unless_stopped, argument)
+                for argument in arguments
+            ]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         except KeyboardInterrupt:
             _log.warning("interrupted: waiting for the requests under way, to keep their answers")

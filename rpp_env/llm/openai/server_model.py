@@ -27,6 +27,7 @@ from rpp_env.llm.openai.responses import (
 )
 from rpp_env.llm.openai.tokens import ServerTokens, messages
 from rpp_env.llm.usage import LLMUsage
+from rpp_env.progress import answered
 from rpp_env.types import FloatArray
 
 _T = TypeVar("_T")
@@ -147,13 +148,16 @@ class ServerModel:
     async def _answer(self, work: Coroutine[Any, Any, _T], skipped: _T) -> _T:
         """The answer to one prompt; `skipped` if the server will not answer it, and it may be."""
         try:
-            return await work
+            answer = await work
+            answered(1)
+            return answer
         except (PromptRefusedError, UnansweredError) as error:
             if self._skip_refused:
                 self._usage.add(refused=1)
                 level = logging.INFO if self._has_skipped else logging.WARNING
                 self._has_skipped = True
                 _log.log(level, "a prompt counts as unrecognised: %s", error)
+                answered(1)
                 return skipped
             self._usage.add(failures=1)
             if isinstance(error, PromptRefusedError):

@@ -4,7 +4,7 @@ Knows nothing of text: token trees in, log-probabilities out; tokens of prompts 
 """
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from rpp_env.llm.transformers.packing import TokenTree
 from rpp_env.llm.transformers.parent_watch import end_with_parent
 from rpp_env.llm.transformers.text_writer import TextWriter, WritingJob, Written, plan_jobs
 from rpp_env.llm.transformers.tree_scorer import GPU_BATCH_TOKENS, TreeScorer
+from rpp_env.progress import answered
 from rpp_env.types import FloatArray
 
 # Rows that one process generates at once on a CPU; 32 rows take SmolLM2-135M little longer than 16.
@@ -21,8 +22,8 @@ CPU_BATCH_ROWS: Final = 32
 CPU_BATCH_TOKENS: Final = 16_384
 GPU_BATCH_ROWS: Final = 256
 
-Job = TypeVar("Job")
-Answer = TypeVar("Answer")
+_Job = TypeVar("_Job", TokenTree, WritingJob)
+_Answer = TypeVar("_Answer")
 
 
 class LocalModel:
@@ -71,7 +72,7 @@ class LocalModel:
             max_rows=CPU_BATCH_ROWS if self._on_cpu else GPU_BATCH_ROWS,
             max_tokens=CPU_BATCH_TOKENS if self._on_cpu else GPU_BATCH_TOKENS,
         )
-        return _sort_by_row(jobs, [self.write_job(job) for job in jobs])
+        return _sort_by_row(jobs, _tell_rows(jobs, map(self.write_job, jobs)))
 
     def write_job(self, job: WritingJob) -> list[Written]:
         """Returns the completion of each prompt of one job."""
@@ -135,14 +136,23 @@ class LocalModelPool:
         """Ends the workers."""
         self._pool.shutdown(wait=True, kill_workers=True)
 
-    def _map(self, work: Callable[[Job], Answer], jobs: Sequence[Job]) -> list[Answer]:
+    def _map(self, work: Callable[[_Job], _Answer], jobs: Sequence[_Job]) -> list[_Answer]:
         try:
-            return list(self._pool.map(work, jobs))
+            return _tell_rows(jobs, self._pool.map(work, jobs))
         except BrokenProcessPool as error:
             raise LLMError(
                 "a worker process that runs the model died, perhaps out of memory. Each worker "
                 f"holds the model: use fewer workers (num_workers). {error}"
             ) from error
+
+
+def _tell_rows(jobs: Sequence[_Job], answers: Iterable[_Answer]) -> list[_Answer]:
+    """Returns the answers, and tells who listens of the prompts of each as it comes."""
+    told = []
+    for job, answer in zip(jobs, answers, strict=True):
+        told.append(answer)
+        answered(len(job.rows))
+    return told
 
 
 def _sort_by_row(jobs: Sequence[WritingJob], answers: Sequence[list[Written]]) -> list[Written]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rpp_env.llm.transformers.packing import TokenTree
+from rpp_env.progress import answered
 from rpp_env.types import FloatArray
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class TreeScorer:
         for rows in self._batches(trees):
             for row, log_probs in zip(rows, self._forward([trees[r] for r in rows]), strict=True):
                 scores[row] = log_probs
+                answered(len(trees[row].rows))
         return scores
 
     def _batches(self, trees: Sequence[TokenTree]) -> Iterator[list[int]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from rpp_env.errors import LLMError
 from rpp_env.llm.vllm.engine import VllmEngine
+from rpp_env.progress import answered
 from rpp_env.types import FloatArray
 
 Tokens = tuple[int, ...]
@@ -47,6 +48,7 @@ def score_continuations(
         engine.run(often, [_params(max_tokens=1)] * len(often))
         rows = [(context, tokens) for context in few for tokens in follow_of[context]]
         num_recomputed += _score(engine, rows, scores)
+        answered(len(few))
     return [np.array([scores[row] for row in rows]) for rows in wanted], num_recomputed
 
 

@@ -47,6 +47,9 @@ class Check:
     data: str | None = None
     """ml-100k (the default), or a folder (or .inter file) in RecBole's atomic format. With a
     recording it is for the titles alone: without it items are shown by their ids."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Names of columns in the files of --data, as in: user_id uid title name. The first of each two
+    is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""
     llm: str = DEFAULT_LLM
     """backend:model, as in transformers:PATH, vllm:PATH or openai:MODEL@URL."""
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
@@ -108,7 +111,10 @@ class Check:
     def _recorded(self, name: str) -> tuple[Recording, PromptMDP, IntArray]:
         recording = load_recording(name)
         # The live one differs in its titles; no LLM is loaded until something is ranked.
-        mdp = recorded_mdp(recording) if self.data is None else live_mdp(recording, data=self.data)
+        if self.data is None:
+            mdp = recorded_mdp(recording)
+        else:
+            mdp = live_mdp(recording, data=load_data(self.data, columns=self.columns))
         if self.users is None:
             ids = split_instances(mdp, "train")
         else:
@@ -118,7 +124,7 @@ class Check:
     def _ranked(self, name: str) -> tuple[Recording, PromptMDP, IntArray]:
         catalog = load_catalog(name)
         data_name = DEFAULT_DATA if self.data is None else self.data
-        data = load_data(data_name)
+        data = load_data(data_name, columns=self.columns)
         llm = self.engine.load(self.llm)
         mdp = make_mdp(
             data=data,
@@ -144,7 +150,6 @@ class Check:
         out = self.out
         if out is None:
             out = Path("pilots") / f"{catalog.name}.npz"
-            out.parent.mkdir(exist_ok=True)
         recording = pilot_recording(mdp, out, about=made_of, item_tokens=data.item_tokens)
         return recording, mdp, np.arange(len(recording.instances))
 
@@ -198,7 +203,7 @@ def pilot_recording(
 
     Raises:
         RecordingError: `out` holds another recording.
-        ValueError: `out` is not NAME.npz in a folder that exists, or the catalog's mode is ``add``.
+        ValueError: `out` is not NAME.npz, or the catalog's mode is ``add``.
     """
     if not out.exists():
         return record(mdp, out, about=about, item_tokens=item_tokens)

@@ -36,6 +36,9 @@ class Record:
     """File to write, NAME.npz."""
     data: str = DEFAULT_DATA
     """ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Names of columns in the files of --data, as in: user_id uid title name. The first of each two
+    is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""
     catalog: str | None = None
     """Name of a catalog of rpp-env, or a YAML file; by default the one for the strategy."""
     llm: str = DEFAULT_LLM
@@ -58,7 +61,7 @@ class Record:
     def __call__(self, console: Console) -> None:
         """Runs the command."""
         check_out(self.out)
-        data = load_data(self.data)
+        data = load_data(self.data, columns=self.columns)
         llm = self.engine.load(self.llm)
         mdp = make_mdp(
             data=data,

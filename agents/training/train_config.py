@@ -27,7 +27,7 @@ else:
     ]
 
 _LIVE = (
-    *("data", "catalog", "llm", "engine", "ranking", "refine", "cache"),
+    *("data", "columns", "catalog", "llm", "engine", "ranking", "refine", "cache"),
     *("num_candidates", "targets_per_user", "prompt_price", "completion_price"),
 )
 
@@ -42,6 +42,9 @@ class TrainConfig:
     """Ask a live LLM instead of a recording; the options that say Live are for this."""
     data: str = DEFAULT_DATA
     """Live: ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Live: names of columns in the files of --data, as in: user_id uid title name. The first of
+    each two is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""
     catalog: str | None = None
     """Live: name of a catalog of rpp-env, or a YAML file; by default the one for the strategy."""
     llm: str = DEFAULT_LLM
@@ -103,6 +106,7 @@ class TrainConfig:
             refine = llm if same else self.engine.load(self.refine, self.llm)
         return make_mdp(
             data=self.data,
+            columns=self.columns,
             catalog=self.catalog,
             llm=llm,
             ranking=self.ranking,

@@ -16,6 +16,7 @@ import numpy as np
 from rpp_env.errors import RankingError, RecordingError, RppError, did_you_mean
 from rpp_env.files import atomic_write
 from rpp_env.observations.lightgcn import Embeddings
+from rpp_env.paths import expand_path
 from rpp_env.prompts import PromptCatalog
 from rpp_env.prompts.catalog_file import catalog_text, parse_catalog
 from rpp_env.types import (
@@ -119,12 +120,13 @@ class Recording:
             num_recognised=cut(self.num_recognised),
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes the recording, whole or not at all. Equal recordings give equal bytes.
 
         Raises:
             CatalogError: The catalog cannot be written as YAML.
         """
+        path = expand_path(path)
         about = {
             "format": FORMAT,
             "name": self.name,
@@ -144,12 +146,13 @@ class Recording:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | Path) -> Self:
         """Reads what `save` wrote.
 
         Raises:
             RecordingError: There is no such file, or it is damaged, cut short or of another format.
         """
+        path = expand_path(path)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 document = json.loads(saved["json"].tobytes())

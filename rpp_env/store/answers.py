@@ -21,6 +21,7 @@ from typing import Final, Self
 from rpp_env.assets import cache_dir
 from rpp_env.errors import CacheError
 from rpp_env.option_checks import whole_number
+from rpp_env.paths import expand_path
 from rpp_env.store.file import StoreFile
 from rpp_env.store.reports import SourceStats, StoreDamage, StoreStats
 
@@ -70,7 +71,8 @@ class AnswerStore:
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self.path = (cache_dir() / "answers.sqlite" if path is None else Path(path)).absolute()
+        file = cache_dir() / "answers.sqlite" if path is None else expand_path(path)
+        self.path = file.absolute()
         self._file = StoreFile(
             self.path,
             application_id=_APPLICATION_ID,

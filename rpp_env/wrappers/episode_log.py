@@ -8,6 +8,7 @@ import numpy as np
 
 from rpp_env.envs.rendering import current_prompt, ranked_titles
 from rpp_env.mdp.episodes import Episodes
+from rpp_env.paths import expand_path
 from rpp_env.rewards import target_ranks
 from rpp_env.types import PATTERNS, SPLITS
 
@@ -24,7 +25,7 @@ class EpisodeLog:
     the environment in other processes may write to it too.
 
     Args:
-        path: The file.
+        path: The file. A leading ``~`` is the home folder.
         texts: Whether steps hold ``prompt`` and ``ranked_titles`` as well.
 
     Raises:
@@ -33,9 +34,10 @@ class EpisodeLog:
 
     def __init__(self, path: str | Path, *, texts: bool = False) -> None:
         usable = isinstance(path, str | Path) and "\0" not in str(path)
-        if not usable or not Path(path).absolute().parent.is_dir() or Path(path).is_dir():
+        file = expand_path(path).absolute() if usable else None
+        if file is None or not file.parent.is_dir() or file.is_dir():
             raise ValueError(f"path={str(path)!r} must be a file in a folder that exists")
-        self.path = Path(path).absolute()
+        self.path = file
         self._texts = texts
         self._steps: dict[int, list[dict[str, Any]]] = {}
         self._heads: dict[int, dict[str, Any]] = {}

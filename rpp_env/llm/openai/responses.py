@@ -154,18 +154,17 @@ def tokens_used(answer: Answer) -> tuple[int | None, int | None]:
 
 
 def _make_completion(choice: Answer, text: Any, place: str) -> Completion:
+    """Returns the completion. It may be empty only where `max_tokens` cut it short.
+
+    Reasoning models do so when all tokens go into reasoning that the server leaves out.
+    """
     text = _join_parts(text)
     if not isinstance(text, str):
         raise FaultyAnswerError(f"{place} is {_type_name(text)}, not text")
     reason = choice.get("finish_reason")
     completion = Completion(text=text, finish_reason=reason if isinstance(reason, str) else "stop")
-    if text.strip():
+    if text.strip() or completion.finish_reason == "length":
         return completion
-    if completion.finish_reason == "length":
-        raise UnansweredError(
-            "the model used up its tokens before it wrote a word of its answer, as reasoning "
-            "models do; give it more of them (max_tokens)"
-        )
     if completion.finish_reason == "content_filter":
         raise UnansweredError("the server withheld the answer for its content (content_filter)")
     raise FaultyAnswerError(

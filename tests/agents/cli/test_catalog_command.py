@@ -55,7 +55,7 @@ def ranked(tmp_path, monkeypatch):
         return mdp
 
     data = SimpleNamespace(name="toy", item_tokens=TOKENS, fingerprint=lambda: "0")
-    monkeypatch.setattr(catalog_command, "load_data", lambda _: data)
+    monkeypatch.setattr(catalog_command, "load_data", lambda *_, **__: data)
     monkeypatch.setattr(catalog_command.EngineConfig, "load", lambda *_: FakeLLM())
     monkeypatch.setattr(catalog_command, "make_mdp", make_mdp)
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,7 +232,7 @@ def test_a_damaged_block_is_named(tmp_path, monkeypatch, damage):
     ("name", "options", "message"),
     [
         ("toy.npy", {}, "toy.npy' must be a file NAME.npz"),
-        ("nowhere/toy.npz", {}, "in a folder that exists"),
+        ("nowhere/toy", {}, "nowhere/toy' must be a file NAME.npz"),
         ("toy.npz", {"num_instances": 0}, "num_instances=0 must be a whole number from 1 to 12"),
         ("toy.npz", {"num_instances": 13}, "num_instances=13 must be a whole number from 1 to 12"),
         ("toy.npz", {"block_size": 0}, "block_size=0 must be a whole number, 1 or more"),
@@ -332,3 +333,20 @@ def test_the_recommender_counts_each_prompt_once(path):
 def test_an_unknown_recording_is_an_error():
     with pytest.raises(RecordingError, match="'nowhere' is neither a file nor a recording"):
         load_recording("nowhere")
+
+
+@pytest.mark.parametrize("name", ["new/toy.npz", "a/b c/[d]/toy.npz", "~/home/toy.npz"])
+def test_the_folder_of_a_recording_is_made(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    record_toy(Path(name))
+    assert (tmp_path / name.removeprefix("~/")).is_file()
+    assert Recording.load(name).name == "toy"
+
+
+def test_a_recording_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=r"file/x/toy.npz' cannot be made: .*file' is not a folder"
+    ):
+        record_toy(tmp_path / "file" / "x" / "toy.npz")

@@ -289,9 +289,7 @@ def test_a_prompt_that_is_refused_is_skipped_where_that_is_allowed(ask, kind, ca
     assert llm.usage.refused == 1
 
 
-@pytest.mark.parametrize(
-    ("reason", "words"), [("content_filter", "withheld"), ("length", "max_tokens"), ("stop", "")]
-)
+@pytest.mark.parametrize(("reason", "words"), [("content_filter", "withheld"), ("stop", "")])
 def test_an_answer_without_text_is_skipped_where_that_is_allowed(ask, reason, words):
     def amend(path, body, usual):
         changed = with_message(usual, content=None)
@@ -304,6 +302,20 @@ def test_an_answer_without_text_is_skipped_where_that_is_allowed(ask, reason, wo
     llm, _ = ask(options={"on_refusal": "skip"}, amend=amend)
     (completion,) = llm.generate([PLAIN], decoding=GREEDY)
     assert completion.finish_reason == "refused"
+
+
+@pytest.mark.parametrize("content", [None, "", "\n", []])
+@pytest.mark.parametrize("on_refusal", ["stop", "skip"])
+def test_an_answer_cut_before_its_first_word_is_an_empty_one(ask, content, on_refusal):
+    def amend(path, body, usual):
+        changed = with_message(usual, content=content, reasoning_content="1. Heat")
+        changed["choices"][0]["finish_reason"] = "length"
+        return 200, changed
+
+    llm, server = ask(options={"on_refusal": on_refusal}, amend=amend)
+    (completion,) = llm.generate([PLAIN], decoding=GREEDY)
+    assert (completion.text.strip(), completion.finish_reason) == ("", "length")
+    assert (llm.usage.requests, llm.usage.refused, llm.usage.failures) == (1, 0, 0)
 
 
 def test_a_wrong_key_or_model_is_never_skipped(ask):

@@ -1,13 +1,16 @@
 """Environment steps per second on one core, observations included, beside Gymnasium's CartPole.
 
 Both take whole steps with actions drawn beforehand, in turn in one process; the result is the
-median of the rounds. Then RPP's agent is trained for a few iterations, and the environment's share
-of that time is measured. The last line is JSON:
+median of the rounds. The same compares the recorded environment with one planted environment per
+axis, at one batch size. Then RPP's agent is trained for a few iterations, and the environment's
+share of that time is measured. The last line is JSON:
 
     steps_per_s                  instance-steps per second at the best batch size
     best_batch                   that batch size
     ratio_to_cartpole            steps_per_s over CartPole's at the same batch size
     by_batch                     both rates for each batch size
+    planted_ratio                steps per second of the slowest planted axis over the recorded one
+    planted_by_axis              steps per second of each axis at `planted_batch`
     training_environment_share   seconds in reset, step and state over all seconds of training
 """
 
@@ -31,6 +34,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 import rpp_env
 from rpp_agents import AgentSpec, collect, make_agent
 from rpp_agents.training.run_folder import git_commit
+from rpp_env.planted import AXES, planted_mdp
 
 NUM_ITERATIONS, NUM_ENVS = 5, 64
 
@@ -45,13 +49,17 @@ class Args:
     """Instance-steps per round, approximately."""
     rounds: int = 7
     """Rounds; the result is their median."""
+    planted_batch: int = 64
+    """Batch size at which planted environments are compared with the recorded one."""
     out: Path | None = None
     """File for the line of JSON."""
 
 
-def rpp_round(num_envs: int, num_steps: int) -> Callable[[], None]:
+def rpp_round(
+    num_envs: int, num_steps: int, mdp: rpp_env.PromptMDP | None = None
+) -> Callable[[], None]:
     """Returns a function that takes `num_steps` steps in each of `num_envs` episodes."""
-    env = rpp_env.vector_parallel_env(num_envs)
+    env = rpp_env.vector_parallel_env(num_envs, mdp)
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     sizes = {agent: env.single_action_space(agent).n for agent in env.possible_agents}
@@ -104,6 +112,22 @@ def compare(args: Args) -> dict[str, dict[str, float]]:
     return rates
 
 
+def compare_planted(args: Args) -> tuple[int, dict[str, int]]:
+    """Steps per second of the recorded environment and of the first level of each planted axis."""
+    num_envs = args.planted_batch
+    num_steps = max(16, min(1_000, args.steps // num_envs))
+    mdps = {axis: planted_mdp(axis, next(iter(levels))) for axis, levels in AXES.items()}
+    ways = [rpp_round(num_envs, num_steps, mdp) for mdp in (None, *mdps.values())]
+    times = [[seconds(way) for way in ways] for _ in range(args.rounds + 1)][1:]
+    rates = [
+        round(num_envs * num_steps / statistics.median(each)) for each in zip(*times, strict=True)
+    ]
+    print(f"\nbatch {num_envs:<10}{'steps/s':>14}{'to recorded':>14}")
+    for name, rate in zip(("recorded", *mdps), rates, strict=True):
+        print(f"{name:<16}{rate:>14,}{rate / rates[0]:>14.2f}", flush=True)
+    return rates[0], dict(zip(mdps, rates[1:], strict=True))
+
+
 class TimedEnv:
     """Measures the seconds of all calls of an environment that training makes."""
 
@@ -147,12 +171,16 @@ def main() -> None:
     args = tyro.cli(Args)
     torch.set_num_threads(1)
     rates = compare(args)
+    recorded, planted = compare_planted(args)
     best = max(rates, key=lambda num_envs: rates[num_envs]["steps_per_s"])
     result = {
         "steps_per_s": rates[best]["steps_per_s"],
         "best_batch": int(best),
         "ratio_to_cartpole": rates[best]["steps_per_s"] / rates[best]["cartpole"],
         "by_batch": rates,
+        "planted_batch": args.planted_batch,
+        "planted_ratio": min(planted.values()) / recorded,
+        "planted_by_axis": planted,
         "training_environment_share": training_share(),
         "gymnasium": gymnasium.__version__,
         "numpy": np.__version__,

@@ -6,7 +6,7 @@ it; NDCG of the ranking is their shared reward.
 
 from rpp_env.envs.factories import env, parallel_env, raw_env, vector_parallel_env
 from rpp_env.envs.parallel import RPPParallelEnv
-from rpp_env.envs.registration import ENV_IDS, register_envs
+from rpp_env.envs.registration import ENV_IDS, PLANTED_ENV_IDS, register_envs
 from rpp_env.envs.single import RPPEnv
 from rpp_env.envs.tuple import RPPTupleEnv
 from rpp_env.envs.vector import RPPVectorEnv
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ENV_IDS",
     "PATTERNS",
+    "PLANTED_ENV_IDS",
     "Instances",
     "Prompt",
     "PromptCatalog",

@@ -109,6 +109,7 @@ class PromptBatch:
     instance_ids: IntArray  # (B,)
     choices: IntArray  # (B, 4) sentence of each pattern
     history_lengths: IntArray  # (B,) records shown, at most those that the history has
+    steps: IntArray  # (B,) steps of the episode before this prompt
     render: Callable[[], Sequence[Prompt]]  # () -> (B,) prompts
 
     def __len__(self) -> int:
@@ -122,6 +123,7 @@ class PromptBatch:
             instance_ids=self.instance_ids[index],
             choices=self.choices[index],
             history_lengths=self.history_lengths[index],
+            steps=self.steps[index],
             render=lambda: chosen,
         )
 

@@ -39,8 +39,9 @@ ENV_ROOMS = {
     | {"assets", "store", "data", "prompts", "llm", "recommenders", "observations", "mdp"},
     "recordings": BOTTOM
     | {"store", "data", "prompts", "llm", "recommenders", "observations", "mdp", "make"},
+    "planted": BOTTOM | {"prompts", "rewards", "observations", "mdp"},
     "toy": BOTTOM | {"prompts", "recommenders", "observations", "mdp"},
-    "envs": BOTTOM | {"rewards", "observations", "mdp", "make", "recordings"},
+    "envs": BOTTOM | {"rewards", "observations", "mdp", "make", "recordings", "planted"},
     "wrappers": BOTTOM | {"rewards", "observations", "mdp", "envs"},
     "sb3": BOTTOM | {"envs", "wrappers"},
     "rllib": BOTTOM | {"envs", "wrappers"},
@@ -56,8 +57,9 @@ AGENT_ROOMS = {
     "training": {"base", "learning", "algorithms", "rollouts", "registry"},
     "evaluation": {"base", "algorithms", "rollouts", "registry", "training"},
     "benchmark": {"base", "rollouts", "registry", "training", "evaluation"},
+    "diagnosis": {"base", "rollouts", "registry", "training", "evaluation"},
     "catalog": {"evaluation"},
-    "cli": {"base", "registry", "training", "evaluation", "benchmark", "catalog"},
+    "cli": {"base", "registry", "training", "evaluation", "benchmark", "diagnosis", "catalog"},
     # Documented paths of names that live in a room.
     "accounting": {"training"},
     "evaluate": {"rollouts"},

@@ -56,6 +56,8 @@ def test_it_runs_and_ends_in_one_line_of_json(name, tmp_path):
     if name == "throughput.py":
         assert result["best_batch"] == 64
         assert 0 < result["training_environment_share"] < 1
+        assert len(result["planted_by_axis"]) == 10
+        assert result["planted_ratio"] > 0
 
 
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").rglob("*.json")))

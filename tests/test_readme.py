@@ -108,6 +108,7 @@ def test_its_commands_run_in_order(tmp_path):
         "evaluate": ["--users", "2"],
         "benchmark": [*episodes, "--seeds", "1", "--measurements", "1"],
         "catalog": ["--users", "4"],
+        "diagnose": ["--iterations", "1", "--axes", "memory", "sequence"],
     }
     outputs = {}
     with served() as url:
@@ -124,6 +125,7 @@ def test_its_commands_run_in_order(tmp_path):
         assert "highest critic value" in output(start)
     assert "step 2: reward" in output("rpp show")
     assert (tmp_path / "results/leaderboard.md").exists()
+    assert (tmp_path / "diagnosis/fingerprint.svg").exists()
     assert (tmp_path / "my-shop.npz").exists()
     refined = next(text for command, text in outputs.items() if "--refine" in command)
     assert "sentences rejected" in refined

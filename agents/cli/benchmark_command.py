@@ -8,21 +8,19 @@ import importlib.metadata
 import json
 import platform
 import shlex
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from loky import ProcessPoolExecutor, cpu_count
+from loky import cpu_count
 from rich.console import Console
 from tqdm import tqdm
 
 from rpp_agents.benchmark.cell_files import Origin, cell_path, load_cell, save_cell
+from rpp_agents.benchmark.cell_pool import run_cells
 from rpp_agents.benchmark.experiment import Cell, MakeMDP, Variant, run_cell
 from rpp_agents.benchmark.leaderboard import (
     Leaderboard,
@@ -45,8 +43,6 @@ ABLATED = "a2c"
 SHORTER_HORIZONS = (1, 2, 5)
 _PACKAGES = ("rpp-env", "numpy", "torch")
 _OPTIONS = ("recording", "iterations", "num_envs", "horizon", "measurements")
-# There is one process per core, so that more threads per process gain nothing.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Study = Literal["leaderboard", "ablation"]
 
@@ -165,7 +161,8 @@ def run_benchmark(config: Benchmark, make_mdp: MakeMDP) -> Leaderboard:
         with tqdm(
             total=len(cells), initial=len(cells) - len(todo), unit="cell", smoothing=0
         ) as bar:
-            for cell in _finished(todo, make_mdp, folder, origin, num_jobs=config.num_jobs):
+            run = partial(_run, make_mdp=make_mdp, folder=folder, origin=origin)
+            for cell in run_cells(todo, run, num_jobs=config.num_jobs):
                 bar.set_postfix_str(f"{cell.agent} {cell.variant.name} {cell.seed}", refresh=False)
                 bar.update()
         loaded = [load_cell(cell_path(folder, c), c, made_of=origin.made_of) for c in cells]
@@ -258,40 +255,7 @@ def _cells(config: Benchmark, bounds: Bounds) -> Iterator[Cell]:
                 )
 
 
-def _finished(
-    cells: Sequence[Cell], make_mdp: MakeMDP, folder: Path, origin: Origin, *, num_jobs: int
-) -> Iterator[Cell]:
-    """Runs cells and yields each when its file is there."""
-    if num_jobs == 1 or len(cells) <= 1:
-        for cell in cells:
-            _run(cell, make_mdp, folder, origin)
-            yield cell
-        return
-    # loky starts workers without importing the caller's main module again.
-    pool = ProcessPoolExecutor(
-        min(num_jobs, len(cells)), env=_ONE_THREAD, initializer=_leave_interrupts_to_the_parent
-    )
-    try:
-        futures: dict[Future[None], Cell] = {
-            pool.submit(_run, cell, make_mdp, folder, origin): cell for cell in cells
-        }
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
-    except BrokenProcessPool as error:
-        pool.shutdown(wait=True, kill_workers=True)
-        raise RunError(
-            "a process that ran a cell died, perhaps for lack of memory: use fewer jobs; finished "
-            f"cells are kept. {error}"
-        ) from error
-    except BaseException:
-        # Finished cells are in their files; the others would be thrown away whole.
-        pool.shutdown(wait=True, kill_workers=True)
-        raise
-    pool.shutdown()
-
-
-def _run(cell: Cell, make_mdp: MakeMDP, folder: Path, origin: Origin) -> None:
+def _run(cell: Cell, *, make_mdp: MakeMDP, folder: Path, origin: Origin) -> None:
     try:
         save_cell(cell_path(folder, cell), cell, run_cell(cell, make_mdp), origin)
     except Exception as error:
@@ -299,7 +263,3 @@ def _run(cell: Cell, make_mdp: MakeMDP, folder: Path, origin: Origin) -> None:
             f"agent {cell.agent!r}, seed {cell.seed}, variant {cell.variant.name!r} failed: "
             f"{error!r}; finished cells are kept, and the same command goes on from them"
         ) from error
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

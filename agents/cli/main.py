@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "evaluate": "Prints the table of scores of a run, by default on users it was not trained on.",
     "show": "Shows one user's episode: sentences, rankings with the target marked, rewards.",
     "benchmark": "Trains agents from several seeds on a recording; writes a table and pictures.",
+    "diagnose": "Trains agents on tasks whose optimum is known; writes scores and a picture.",
     "record": "Ranks every combination of sentences for every instance; writes a recording.",
     "catalog": "Checks a prompt catalog that you write.",
     "cache": "Shows, prunes or verifies the store that keeps the LLM's answers between runs.",

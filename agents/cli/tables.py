@@ -15,6 +15,7 @@ from rich.text import Text
 
 from rpp_agents.base import Agent
 from rpp_agents.benchmark.leaderboard import Leaderboard
+from rpp_agents.diagnosis.fingerprint import Fingerprint
 from rpp_agents.evaluation.scoreboard import Scoreboard
 from rpp_agents.evaluation.statistics import Interval
 from rpp_env import PromptMDP
@@ -96,6 +97,33 @@ def leaderboard_table(board: Leaderboard) -> RenderableType:
         "Gain: of the mean over the best fixed prompt, paired by user.",
         "" if ablation else "P(better): probability that a run beats that prompt on a user.",
         "Intervals: bootstrap over seeds and users.",
+    )
+
+
+def fingerprint_table(fingerprints: Sequence[Fingerprint]) -> RenderableType:
+    """The table of `rpp diagnose`: axes by agents, the last rule above the critic rule."""
+    table = _score_table(
+        "The planted suite: 0 is random, 1 the optimum", [each.agent for each in fingerprints]
+    )
+    for axis in fingerprints[0].levels:
+        scores = [
+            (each.by_axis("last")[axis], each.by_axis("critic")[axis]) for each in fingerprints
+        ]
+        table.add_row(
+            axis,
+            *(
+                Text("cannot run", "dim")
+                if last is None
+                else _two_lines(f"{last:.2f}", "" if critic is None else f"{critic:.2f}")
+                for last, critic in scores
+            ),
+        )
+    return _with_caption(
+        table,
+        "Means over the levels of an axis: last rule, and below it the critic rule.",
+        "Seconds of the suite per seed: "
+        + ", ".join(f"{each.agent} {each.seconds:,.0f}" for each in fingerprints)
+        + ".",
     )
 
 

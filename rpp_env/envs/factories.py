@@ -14,8 +14,9 @@ from rpp_env.envs.tuple import RPPTupleEnv
 from rpp_env.envs.unknown_options import check_options, option_names
 from rpp_env.envs.vector import RPPVectorEnv
 from rpp_env.envs.vector_parallel import RPPVectorParallelEnv
-from rpp_env.errors import OptionError
+from rpp_env.errors import OptionError, did_you_mean
 from rpp_env.mdp.prompt_mdp import PromptMDP
+from rpp_env.planted import planted_mdp
 from rpp_env.recordings import recorded_mdp
 from rpp_env.recordings.live import live_mdp
 
@@ -161,6 +162,37 @@ def live_vector_env(
 ) -> RPPVectorEnv:
     """``rpp/MovieLens-v0`` in a batch; other options are those of `live_mdp`."""
     return recorded_vector_env(num_envs, **_with_live_mdp(mdp, kwargs, recorded_vector_env))
+
+
+def planted_env(axis: str, level: str, **kwargs: Any) -> RPPEnv:
+    """``rpp/Planted-AXIS-LEVEL-v0``; other options are ``split`` and ``render_mode``."""
+    return recorded_env(**_with_planted_mdp(axis, level, kwargs, recorded_env))
+
+
+def planted_tuple_env(axis: str, level: str, **kwargs: Any) -> RPPTupleEnv:
+    """``rpp/PlantedTuple-AXIS-LEVEL-v0``; other options are ``split`` and ``render_mode``."""
+    return recorded_tuple_env(**_with_planted_mdp(axis, level, kwargs, recorded_tuple_env))
+
+
+def planted_vector_env(num_envs: int = 1, *, axis: str, level: str, **kwargs: Any) -> RPPVectorEnv:
+    """``rpp/Planted-AXIS-LEVEL-v0`` in a batch; other options are those of the batch."""
+    return recorded_vector_env(
+        num_envs, **_with_planted_mdp(axis, level, kwargs, recorded_vector_env)
+    )
+
+
+def _with_planted_mdp(
+    axis: str, level: str, kwargs: Mapping[str, Any], view: Callable[..., Any]
+) -> dict[str, Any]:
+    """Returns the options of `view` and the dynamics of a task, which have no options."""
+    known = {*option_names(view)} - {"mdp", "num_envs"}
+    for name in kwargs:
+        if name not in known:
+            raise OptionError(
+                f"unexpected keyword argument {name!r}: {name} is no option of the planted "
+                f"environment, whose tasks never change. {did_you_mean(name, known)}"
+            )
+    return {"mdp": planted_mdp(axis, level), **kwargs}
 
 
 def _with_live_mdp(

@@ -1,8 +1,11 @@
 """The environments' ids in Gymnasium's registry; importing `rpp_env` enters them."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import gymnasium
+
+from rpp_env.planted.suite import AXES, VERSION
 
 _ENTRY_POINTS: Final = {
     "rpp/MovieLensRecorded-v0": ("recorded_env", "recorded_vector_env"),
@@ -11,8 +14,13 @@ _ENTRY_POINTS: Final = {
     "rpp/MovieLensTuple-v0": ("live_tuple_env", None),
 }
 
+_TASKS: Final = [(axis, level) for axis, levels in AXES.items() for level in levels]
+
 ENV_IDS: Final = tuple(_ENTRY_POINTS)
 """The ids for `gymnasium.make` and `gymnasium.make_vec`."""
+
+PLANTED_ENV_IDS: Final = tuple(f"rpp/Planted-{axis}-{level}-{VERSION}" for axis, level in _TASKS)
+"""The ids of the planted suite. Each is also there with ``PlantedTuple`` for ``Planted``."""
 
 
 def register_envs() -> None:
@@ -21,11 +29,23 @@ def register_envs() -> None:
     No `max_episode_steps` is given: an episode is truncated by its own horizon.
     """
     for env_id, (single, batched) in _ENTRY_POINTS.items():
-        if env_id not in gymnasium.registry:
-            gymnasium.register(
-                id=env_id,
-                entry_point=f"rpp_env.envs.factories:{single}",
-                vector_entry_point=f"rpp_env.envs.factories:{batched}" if batched else None,
-                # Gymnasium's checker expects one reward, not one per agent.
-                disable_env_checker="Tuple" in env_id,
-            )
+        _register(env_id, single, batched)
+    for env_id, (axis, level) in zip(PLANTED_ENV_IDS, _TASKS, strict=True):
+        task = {"axis": axis, "level": level}
+        _register(env_id, "planted_env", "planted_vector_env", task)
+        tuple_id = env_id.replace("Planted-", "PlantedTuple-")
+        _register(tuple_id, "planted_tuple_env", None, task)
+
+
+def _register(
+    env_id: str, single: str, batched: str | None, kwargs: Mapping[str, Any] | None = None
+) -> None:
+    if env_id not in gymnasium.registry:
+        gymnasium.register(
+            id=env_id,
+            entry_point=f"rpp_env.envs.factories:{single}",
+            vector_entry_point=f"rpp_env.envs.factories:{batched}" if batched else None,
+            # Gymnasium's checker expects one reward, not one per agent.
+            disable_env_checker="Tuple" in env_id,
+            kwargs=dict(kwargs or {}),
+        )

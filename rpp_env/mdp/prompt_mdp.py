@@ -5,7 +5,7 @@ instance's candidates with the prompt that they make, and the NDCG of that ranki
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -44,6 +44,7 @@ class PromptMDP:
         encoder: Makes observations of the same instances. Its horizon is the number of steps
             before truncation.
         reward_k: Cut-off of the NDCG that is the reward.
+        price: What is taken off the reward of each episode's current prompt. (B,)
         instances: The instances of the renderer, if they are to be checked.
         horizon: The horizon of the encoder, if it is to be checked.
 
@@ -59,6 +60,7 @@ class PromptMDP:
         recommender: Recommender,
         encoder: ObservationEncoder,
         reward_k: int = 10,
+        price: Callable[[PromptState], FloatArray] | None = None,
         instances: Instances | None = None,
         horizon: int | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class PromptMDP:
         self.instances = renderer.instances
         self.horizon = encoder.horizon
         self.reward_k = whole_number("reward_k", reward_k)
+        self._price = price
 
     @classmethod
     def from_embeddings(
@@ -84,6 +87,7 @@ class PromptMDP:
         sentences: Sequence[FloatArray],
         horizon: int = 15,
         reward_k: int = 10,
+        price: Callable[[PromptState], FloatArray] | None = None,
         hide: Collection[str] = (),
     ) -> Self:
         """Makes the encoder too, for the instances and the refiner of the renderer.
@@ -95,6 +99,7 @@ class PromptMDP:
             sentences: As for `ObservationEncoder`.
             horizon: Steps before truncation (15 in the paper's reference code).
             reward_k: Cut-off of the NDCG that is the reward.
+            price: As for the class.
             hide: As for `ObservationEncoder`.
 
         Raises:
@@ -109,7 +114,13 @@ class PromptMDP:
             hide=hide,
             prompt_embeddings=None if refiner is None else refiner.embeddings,
         )
-        return cls(renderer=renderer, recommender=recommender, encoder=encoder, reward_k=reward_k)
+        return cls(
+            renderer=renderer,
+            recommender=recommender,
+            encoder=encoder,
+            reward_k=reward_k,
+            price=price,
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # It holds no episode, so copies of a view share it, with the LLM and its answers.
@@ -179,7 +190,10 @@ class PromptMDP:
             self.instances.history_lengths[state.instance_ids],
         )
         return self.renderer.batch(
-            instance_ids=state.instance_ids, choices=actions, history_lengths=lengths
+            instance_ids=state.instance_ids,
+            choices=actions,
+            history_lengths=lengths,
+            steps=state.steps,
         )
 
     def transition(self, state: PromptState, actions: IntArray) -> PromptState:
@@ -217,8 +231,9 @@ class PromptMDP:
             )
 
     def reward(self, state: PromptState) -> FloatArray:
-        """NDCG of each episode's own current ranking, 0 before the first. Shape: (B,)."""
-        return self.ndcg(state, k=self.reward_k)
+        """NDCG of each episode's own current ranking, less the price of its prompt. Shape: (B,)."""
+        reward = self.ndcg(state, k=self.reward_k)
+        return reward if self._price is None else reward - self._price(state)
 
     def ndcg(self, state: PromptState, *, k: int) -> FloatArray:
         """NDCG@k of the current rankings. Shape: (B,)."""

@@ -37,7 +37,12 @@ class PromptRenderer:
         self.titles = titles if catalog.title_years else [_strip_year(t) for t in titles]
 
     def batch(
-        self, *, instance_ids: IntArray, choices: IntArray, history_lengths: IntArray
+        self,
+        *,
+        instance_ids: IntArray,
+        choices: IntArray,
+        history_lengths: IntArray,
+        steps: IntArray | None = None,
     ) -> PromptBatch:
         """Returns a batch of prompts. Text is rendered on first use. Shapes as in `PromptBatch`."""
 
@@ -51,6 +56,7 @@ class PromptRenderer:
             instance_ids=instance_ids,
             choices=choices,
             history_lengths=history_lengths,
+            steps=np.zeros_like(history_lengths) if steps is None else steps,
             render=render,
         )
 

@@ -11,6 +11,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import rpp_env
 from rpp_env import RPPEnv, RPPVectorEnv, toy_mdp
+from rpp_env.planted import evaluate_policy as evaluate_planted
+from rpp_env.planted import planted_task
 from rpp_env.sb3 import RPPVecEnv, make_vec_env
 from rpp_env.wrappers import vector
 
@@ -150,3 +152,13 @@ def test_methods_of_rows():
 def test_other_autoreset_modes_are_refused():
     with pytest.raises(ValueError, match=r"autoreset_mode='NextStep'; make it with.*'SameStep'"):
         RPPVecEnv(RPPVectorEnv(mdp(), 2))
+
+
+def test_a_model_is_a_policy_of_the_planted_suite():
+    task = planted_task("memory", "easy")
+    env = make_vec_env(8, mdp=task.mdp)
+    model = stable_baselines3.PPO("MlpPolicy", env, n_steps=15, batch_size=60, seed=0)
+    model.learn(240)
+    reached = evaluate_planted(task, lambda states: model.predict(states, deterministic=True)[0])
+    assert len(reached.rewards) == 500
+    assert -1 < reached.score <= 1

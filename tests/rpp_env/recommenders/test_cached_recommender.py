@@ -38,6 +38,7 @@ def batch(*numbers, num_candidates=NUM_CANDIDATES):
         instance_ids=np.array(numbers),
         choices=np.zeros((len(numbers), 4), int),
         history_lengths=np.zeros(len(numbers), int),
+        steps=np.zeros(len(numbers), int),
         render=render,
     )
 

@@ -1,0 +1,1 @@
+"""Agents on the planted suite: cells, the table of scores, and the picture of a fingerprint."""

@@ -63,13 +63,15 @@ class LLMRecommender:
     Args:
         llm: What ranks.
         strategy: Name of the strategy.
+        asks_chats: Whether prompts will need the text of the LLM's chat template. A server that
+            does not report it is found out before the first ranking.
 
     Raises:
         ValueError: The LLM lacks the capability that the strategy needs; the message names the
             strategies that work with it, and the backends that work with the strategy.
     """
 
-    def __init__(self, llm: LLM, strategy: str) -> None:
+    def __init__(self, llm: LLM, strategy: str, *, asks_chats: bool = False) -> None:
         working = [name for name, needs in STRATEGIES.items() if needs in llm.capabilities]
         require_capability(
             llm,
@@ -80,6 +82,8 @@ class LLMRecommender:
         self._llm = CachedLLM.around(llm)
         self._strategy = strategy
         self._asked = AskedPrompts()
+        # Only servers may lack it.
+        self._has_to_try_template = asks_chats and hasattr(llm, "max_in_flight")
 
     @property
     def llm(self) -> CachedLLM:
@@ -108,6 +112,16 @@ class LLMRecommender:
     def fingerprint(self) -> str:
         """Empty: the LLM decides."""
         return ""
+
+    def _try_template(self) -> None:
+        """Asks for the text of a chat before the first ranking, if prompts will need it.
+
+        Raises:
+            LLMError: The server does not report it.
+        """
+        if self._has_to_try_template:
+            self._llm.apply_chat_template(system="", user="Which film next?")
+            self._has_to_try_template = False
 
     def _count(self, prompts: Sequence[Prompt]) -> None:
         self._asked.add(map(prompt_key, prompts))

@@ -55,5 +55,11 @@ def build_recommender(
     # Not a closure, so that environments can be pickled.
     calibration = partial(calibration_prompts, renderer, instances, seed=seed)
     return MemoryCachedRecommender(
-        make_strategy(CachedLLM.around(llm, store), config, calibration=calibration, seed=seed)
+        make_strategy(
+            CachedLLM.around(llm, store),
+            config,
+            calibration=calibration,
+            asks_chats=any(each.chat_template for each in catalog.output_format),
+            seed=seed,
+        )
     )

@@ -40,6 +40,7 @@ class LabelRecommender(LLMRecommender):
         permutations: Orders in which the candidates are shown, the first being their own.
         calibration: Makes the prompts on which the positions' means are measured, of each form
             that will be ranked with; None for raw scores.
+        asks_chats: See `LLMRecommender`.
         seed: Of the orders, and of the order among equal scores.
 
     Raises:
@@ -52,10 +53,11 @@ class LabelRecommender(LLMRecommender):
         *,
         permutations: int = 1,
         calibration: Callable[[], PromptBatch] | None = None,
+        asks_chats: bool = False,
         seed: int = 0,
     ) -> None:
         whole_number("permutations", permutations)
-        super().__init__(llm, "label")
+        super().__init__(llm, "label", asks_chats=asks_chats)
         self._permutations = permutations
         self._calibration = calibration
         self._means: dict[_Form, FloatArray] | None = None  # (M,)
@@ -68,8 +70,10 @@ class LabelRecommender(LLMRecommender):
         Raises:
             RppError: A prompt does not list its candidates with letters, or calibration has no
                 prompt of its output format.
-            LLMError: The LLM gave a score that is infinite.
+            LLMError: The LLM gave a score that is infinite; or it does not report its chat
+                template, and a prompt will need it.
         """
+        self._try_template()
         rendered = prompts.render()
         means = self._position_means()
         orders = [shown_orders(prompt, self._permutations, self._seed) for prompt in rendered]

@@ -19,21 +19,24 @@ class LikelihoodRecommender(LLMRecommender):
     Args:
         llm: An LLM that can score continuations.
         seed: Seed of the order among equal scores.
+        asks_chats: See `LLMRecommender`.
 
     Raises:
         ValueError: The LLM cannot score continuations; the message names what works.
     """
 
-    def __init__(self, llm: LLM, *, seed: int = 0) -> None:
-        super().__init__(llm, "likelihood")
+    def __init__(self, llm: LLM, *, seed: int = 0, asks_chats: bool = False) -> None:
+        super().__init__(llm, "likelihood", asks_chats=asks_chats)
         self._seed = seed
 
     def rank(self, prompts: PromptBatch) -> RankingBatch:
         """Scores every title after every prompt; see `Recommender`.
 
         Raises:
-            LLMError: The LLM gave a score that is not finite, other than for a prompt it refused.
+            LLMError: The LLM gave a score that is not finite, other than for a prompt it refused;
+                or it does not report its chat template, and a prompt will need it.
         """
+        self._try_template()
         rendered = prompts.render()
         contexts = self._llm.open_chats([chat_or_text(prompt) for prompt in rendered])
         continuations = [

@@ -84,6 +84,7 @@ def make_strategy(
     config: RankingConfig,
     *,
     calibration: Callable[[], PromptBatch] | None = None,
+    asks_chats: bool = False,
     seed: int = 0,
 ) -> LLMRecommender:
     """Makes the recommender that a configuration describes.
@@ -93,6 +94,7 @@ def make_strategy(
         config: How.
         calibration: For ``label``, unless `config.calibrate` is off: makes the prompts on which
             the positions' means are measured; see `LabelRecommender`.
+        asks_chats: For ``likelihood`` and ``label``: whether prompts will need a chat template.
         seed: Of all that the strategy draws.
 
     Raises:
@@ -100,7 +102,7 @@ def make_strategy(
             that work with it, and the backends that work with the strategy.
     """
     if config.strategy == "likelihood":
-        return LikelihoodRecommender(llm, seed=seed)
+        return LikelihoodRecommender(llm, asks_chats=asks_chats, seed=seed)
     if config.strategy == "label":
         if config.calibrate and calibration is None:
             raise ValueError("strategy='label' calibrates on prompts; give calibration=")
@@ -108,6 +110,7 @@ def make_strategy(
             llm,
             permutations=config.permutations,
             calibration=calibration if config.calibrate else None,
+            asks_chats=asks_chats,
             seed=seed,
         )
     return GenerationRecommender(

@@ -62,6 +62,8 @@ class OpenAIServer:
         llm: What answers.
         opened: Whether texts begin with a special token.
         delay: Seconds that each answer takes.
+        slots: Requests that are worked on at the same time; others wait, unless their client has
+            gone. None for all.
         late: Seconds that an answer takes which fails by time-out.
         first: So many requests fail, and then no other; by default it is left to the probability.
         waits: Headers of a 429, 500 or 503.
@@ -82,6 +84,7 @@ class OpenAIServer:
         llm=None,
         opened=True,
         delay=0.0,
+        slots=None,
         late=2.0,
         first=None,
         waits=None,
@@ -96,6 +99,7 @@ class OpenAIServer:
         self.llm = llm or FakeLLM()
         self.opened = opened and dialect == "vllm"
         self.delay, self.late, self.first, self.refusal = delay, late, first, refusal
+        self.slots = slots
         self.refuses, self.amend = refuses, amend
         self.waits = {"Retry-After": "0.05"} if waits is None else waits
         self.port = port
@@ -143,6 +147,7 @@ class OpenAIServer:
     async def _serve(self, listening):
         self._stopped = asyncio.Event()
         self._connections = set()
+        self._working = asyncio.Semaphore(self.slots or 1_000_000)
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         listening.set()
@@ -181,7 +186,10 @@ class OpenAIServer:
         try:
             if self.holds is not None and self.holds(body):
                 await asyncio.Event().wait()  # until the server stops
-            await asyncio.sleep(self.late if fault == "timeout" else self.delay)
+            async with self._working:
+                if self.slots and reader.at_eof():
+                    return False
+                await asyncio.sleep(self.late if fault == "timeout" else self.delay)
             return await self._reply(writer, fault, *self._outcome(method, path, body, keys, fault))
         finally:
             self.in_flight -= 1
@@ -256,7 +264,9 @@ class OpenAIServer:
             broken += [{"choices": [{**choice, "text": 5, "message": {"content": [7]}}]}]
         elif logprobs.get("token_logprobs"):
             some = logprobs["token_logprobs"]
-            for wrong in (some[:-2], [*some[:-1], float("nan")], [*some[:-1], "x"], None):
+            # The last one may be of a token that was generated, which nobody reads.
+            nan = float("nan")
+            for wrong in (some[:-2], [*some[:-2], nan, nan], [*some[:-2], "x", "x"], None):
                 told = {**logprobs, "token_logprobs": wrong}
                 broken.append({"choices": [{**choice, "logprobs": told}]})
         return self._random.choice(broken)
@@ -331,6 +341,8 @@ class OpenAIServer:
         return self._choices({"text": written.text, "finish_reason": written.finish_reason}, body)
 
     def _echoed(self, ids, text, body):
+        if self.dialect == "llamacpp":
+            raise Refusal(500, "Only no echo is supported")
         if self.dialect not in ECHOING:
             raise Refusal(400, "echo does not go with logprobs")
         if self.dialect != "vllm" and not body["max_tokens"]:

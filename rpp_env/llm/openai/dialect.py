@@ -97,22 +97,22 @@ class DialectSession:
         not_taken = _NOT_TAKEN.search(words) is not None
         old, new = _LIMIT_NAMES
         is_chat = "messages" in sent
-        if is_chat and self._limit_name == old and not_taken and _names(words, old):
+        if is_chat and self._limit_name == old and not_taken and _mentions(words, old):
             self._limit_name = new
-            self._say(error, f"takes {new} in place of {old}")
+            self._warn(error, f"takes {new} in place of {old}")
             return True
         for name, loss in DROPPABLE.items():
             if name == SYSTEM_ROLE:
                 refused = _has_system(sent) and bool(_NO_SYSTEM.search(words))
             else:
-                refused = not_taken and name in sent and _names(words, name)
+                refused = not_taken and name in sent and _mentions(words, name)
             if refused:
                 self._dropped.add(name)
-                self._say(error, f"does not take {name!r}, which is left out from now on: {loss}")
+                self._warn(error, f"does not take {name!r}, which is left out from now on: {loss}")
                 return True
         return False
 
-    def _say(self, error: RefusedError, what: str) -> None:
+    def _warn(self, error: RefusedError, what: str) -> None:
         _log.warning("%s %s (it said: %s)", self._name, what, error.error.message)
 
 
@@ -130,5 +130,5 @@ def _has_system(sent: Mapping[str, Any]) -> bool:
     return bool(messages) and messages[0]["role"] == SYSTEM_ROLE
 
 
-def _names(words: str, name: str) -> bool:
+def _mentions(words: str, name: str) -> bool:
     return re.search(rf"(?<![\w-]){name}(?![\w-])", words) is not None

@@ -69,6 +69,7 @@ _PASSING_WORDS: Final = _words(
 # Errors of a whole server that some report as their own fault (500), and that never pass.
 _LASTING_WORDS: Final = _words(
     *("not supported", "unsupported", "does(?: not|n't) support", "logits_all", "no chat template"),
+    "only .{1,40} supported",
     *("template", "unexpected keyword", "validation error", "must be (?:one of|between|less|at)"),
 )
 
@@ -107,6 +108,16 @@ class ServerError:
             return False
         lasting = (_LASTING_WORDS, _LENGTH_WORDS, _CONTENT_WORDS)
         return not any(words.search(self.text) for words in lasting)
+
+    @property
+    def is_about_request(self) -> bool:
+        """Whether it may be the request's fault though the status is 500: its words say no other.
+
+        Servers answer 500 to what they did not expect. The same words again and again then mean
+        that no try will succeed.
+        """
+        words = self.message.strip()
+        return self.status == 500 and bool(words) and not _PASSING_WORDS.search(words)
 
     def fault(self, words: str, headers: Mapping[str, str]) -> Fault:
         """The fault of a try that ended in this error."""
@@ -164,7 +175,7 @@ def read_error(status: int, text: str) -> ServerError:
     except (ValueError, RecursionError):
         return ServerError(status=status, message=page_text(text))
     found = _error_object(answer)
-    message, code, _ = _parts(answer if found is None else found)
+    message, code, _ = _message_code_status(answer if found is None else found)
     return ServerError(status=status, message=message or text, code=code)
 
 
@@ -177,7 +188,7 @@ def error_in_answer(answer: Any) -> ServerError | None:
     found = _error_object(answer)
     if found is None:
         return None
-    message, code, status = _parts(found)
+    message, code, status = _message_code_status(found)
     error = ServerError(status=400, message=message or json.dumps(found), code=code)
     if not status:
         if _PATH_WORDS.search(error.text):
@@ -241,19 +252,19 @@ def _has_error(choice: Any) -> bool:
     return isinstance(choice, Mapping) and bool(choice.get("error"))
 
 
-def _parts(error: Any) -> tuple[str, str, int]:
+def _message_code_status(error: Any) -> tuple[str, str, int]:
     """Message, code and status of HTTP (0 if none is in it) of an error in any form."""
     if isinstance(error, list) and error:
-        parts = [_parts(each) for each in error]
+        parts = [_message_code_status(each) for each in error]
         return "; ".join(message for message, _, _ in parts if message), *parts[0][1:]
     if not isinstance(error, Mapping):
         return str(error), "", 0
     nested = error.get("error")
     if isinstance(nested, Mapping):
-        return _parts(nested)
+        return _message_code_status(nested)
     message = error.get("message") or error.get("msg") or error.get("detail") or nested or ""
     if isinstance(message, list | Mapping):
-        message = _parts(message)[0]
+        message = _message_code_status(message)[0]
     if isinstance(error.get("loc"), list):  # FastAPI names the field beside the message
         message = f"{'.'.join(map(str, error['loc']))}: {message}"
     code = str(error.get("code") or error.get("type") or error.get("status") or "")

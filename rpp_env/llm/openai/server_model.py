@@ -6,6 +6,7 @@ Knows nothing of connections and retries. Everything runs on one event loop.
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from rpp_env.llm.openai.responses import (
     read_sum_from,
     read_sum_of_last,
 )
+from rpp_env.llm.openai.schema_check import SchemaCheck
 from rpp_env.llm.openai.tokens import ServerTokens, messages
 from rpp_env.llm.usage import LLMUsage
 from rpp_env.progress import answered
@@ -68,12 +70,12 @@ class ServerModel:
         self.session = session
         self.tokens = ServerTokens(session, name=name, model=model)
         self._check = LogprobCheck(self._post, name=name)
+        self._schema_checks = {is_chat: SchemaCheck(name=name) for is_chat in (False, True)}
         self._usage = usage
         self._skip_refused = skip_refused
         self._has_skipped = False
         self._name = name
         self._model = model
-        self._least_tokens = 0  # some servers must generate at least one
         self._next_token_form = 0
 
     async def loglikelihood(
@@ -135,6 +137,8 @@ class ServerModel:
     ) -> list[Completion]:
         """The completion of each prompt."""
         rows = list(zip(prompts, seeds, schemas, strict=True))
+        for is_chat in {isinstance(prompt, Chat) for prompt, _, schema in rows if schema}:
+            await self._check_schema(is_chat, decoding)
         return await gather_all(
             [
                 self._answer(
@@ -174,6 +178,15 @@ class ServerModel:
         with _explain_refusals("score titles", self._name):
             await self._check.run(self.tokens, self._echo)
 
+    async def _check_schema(self, is_chat: bool, decoding: Decoding) -> None:
+        greedy = replace(decoding, temperature=0.0)
+
+        async def write(schema: Mapping[str, Any], question: str) -> Completion:
+            prompt = Chat(system="", user=question) if is_chat else question
+            return await self._write_one(prompt, _options(greedy, 0, schema))
+
+        await self._schema_checks[is_chat].run(write)
+
     async def _write_one(self, prompt: Chat | str, options: dict[str, Any]) -> Completion:
         if isinstance(prompt, str):
             text: Any = prompt
@@ -205,19 +218,10 @@ class ServerModel:
         return await self._echo(prompt, read_sum_from(len(context), prompt))
 
     async def _echo(self, prompt: Any, read: Callable[[Any], _T]) -> _T:
-        asked = {"prompt": prompt, "echo": True, "logprobs": 0, "temperature": 0}
-        least = self._least_tokens
+        # One token is generated too: some servers refuse a limit of 0, and to others it is none.
+        asked = {"prompt": prompt, "echo": True, "logprobs": 0, "temperature": 0, "max_tokens": 1}
         with _explain_refusals("score titles", self._name):
-            try:
-                return await self._post("completions", {**asked, "max_tokens": least}, read)
-            except PromptRefusedError:
-                raise
-            except RefusedError as error:
-                if least or not error.is_wrong_request:
-                    raise
-            score = await self._post("completions", {**asked, "max_tokens": 1}, read)
-        self._least_tokens = 1
-        return score
+            return await self._post("completions", asked, read)
 
     async def _label_logprobs(
         self, prompt: Any, labels: Sequence[str], ids: Mapping[str, int]

@@ -11,6 +11,7 @@ import math
 import os
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -37,6 +38,8 @@ from rpp_env.llm.usage import LLMUsage
 EMPTY_TRIES = 8
 # After this many malformed answers in a row a server is taken to answer no other way.
 MALFORMED_TRIES = 10
+# After this many times the same 500 in a row, in the server's own words, the request is at fault.
+SAME_ERROR_TRIES = 5
 # A path of a server is taken to be missing after this many pages of HTML.
 PAGE_TRIES = MALFORMED_TRIES
 
@@ -55,10 +58,17 @@ class _Request:
     begun: float
     deadline: float
     tries: int = 0
+    same_words: int = 0  # latest errors in a row of the words of `fault`
     same_kind: int = 0  # latest faults in a row of the kind of `fault`
     url: str = ""
     given_up: bool = False
     fault: Fault | None = None
+    answers_before: int = 0  # answers to requests of the same form before this one
+
+    @property
+    def form(self) -> tuple[str, ...]:
+        """Path and names of parameters: what decides whether a server has the feature."""
+        return (self.path, *sorted(self.body))
 
 
 class Session:
@@ -96,6 +106,7 @@ class Session:
         self._retry_seconds = retry_seconds
         self._backoff = backoff
         self._slots = asyncio.Semaphore(max_in_flight)
+        self._num_answers: Counter[tuple[str, ...]] = Counter()  # by form of request
         clients = [
             make_client(self._openai, url, name=name, key=self._key, timeout=timeout)
             for url in urls
@@ -105,6 +116,7 @@ class Session:
                 Endpoint(url=url, client=client) for url, client in zip(urls, clients, strict=True)
             ],
             backoff=backoff,
+            timeout=timeout,
         )
         self._background_loop = background_loop()
         self._close_clients = functools.partial(_close_all, clients)
@@ -146,6 +158,7 @@ class Session:
                 begun=now,
                 deadline=now + self._retry_seconds,
             )
+            request.answers_before = self._num_answers[request.form]
             retrying = self._tenacity.AsyncRetrying(
                 sleep=asyncio.sleep,
                 retry=self._tenacity.retry_if_result(lambda outcome: isinstance(outcome, Fault)),
@@ -164,10 +177,12 @@ class Session:
             return answer
 
     async def _try(self, request: _Request) -> Any:
-        endpoint = await self._endpoints.admit(request.deadline)
-        if endpoint is None:
+        admission = await self._endpoints.admit(request.deadline)
+        if admission is None:
             request.given_up = True
             return request.fault or Fault(kind="429", text="it asked others to wait")
+        endpoint = admission.endpoint
+        request.deadline += admission.queued_seconds
         fault, judged = None, True
         try:
             request.tries += 1
@@ -185,7 +200,7 @@ class Session:
             judged = False
             raise
         finally:
-            self._endpoints.release(endpoint, fault, judged=judged)
+            self._endpoints.release(admission, fault, judged=judged)
         return outcome
 
     async def _ask(self, endpoint: Endpoint, request: _Request) -> Any:
@@ -206,9 +221,11 @@ class Session:
             return Fault(kind="malformed", text="its answer is no JSON object")
         self._count_tokens(answer)
         try:
-            return request.read(answer)
+            found = request.read(answer)
         except FaultyAnswerError as faulty:
             return faulty.fault
+        self._num_answers[request.form] += 1
+        return found
 
     async def _send(self, endpoint: Endpoint, request: _Request) -> Any:
         """Returns the response, whatever its status, or a fault."""
@@ -250,7 +267,13 @@ class Session:
         """The fault that an error is, if a retry may help; else raises."""
         words = redact(describe_status(error), self._key)
         if error.describes_passing_fault:
-            return error.fault(words, response.headers)
+            fault = error.fault(words, response.headers)
+            request.same_words = request.same_words + 1 if fault == request.fault else 1
+            if not (error.is_about_request and request.same_words >= SAME_ERROR_TRIES):
+                return fault
+            # Such requests worked before and none does now: the server itself has failed.
+            if 0 < request.answers_before == self._num_answers[request.form]:
+                return fault
         asked = response.request.url.path
         note = proxy_note(endpoint.url) if error.status in (403, 407) else ""
         text = f"{endpoint.url} was asked for {asked}, and {words}{status_hint(error.status)}{note}"

@@ -7,6 +7,7 @@ import pytest
 from strategy_prompts import TITLES, Biased, batch, renderer
 
 from rpp_env import load_catalog, make_mdp
+from rpp_env.errors import LLMError
 from rpp_env.llm import BACKENDS, load_llm
 from rpp_env.llm.load import EngineConfig, backends_with
 from rpp_env.prompts import PromptRenderer
@@ -167,3 +168,30 @@ def test_each_strategy_has_a_catalog_that_ships(strategy, catalog):
     assert mdp.catalog.name == catalog
     state = mdp.transition(mdp.initial(np.arange(4)), np.ones((4, 4), int))
     assert (state.num_recognised == 10).all()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [RankingConfig(), RankingConfig(strategy="label", calibrate=False)],
+    ids=lambda config: config.strategy,
+)
+def test_a_server_without_a_template_is_found_out_before_the_first_ranking(serve, config):
+    with_chats, _ = renderer("letters")
+    server = serve(dialect="echo")
+    llm = load_llm(f"openai:fake@{server.url}")
+    with pytest.raises(LLMError, match=r"chat template.*plain text.*generation"):
+        build_recommender(llm, config, renderer=with_chats).rank(batch(with_chats, [0]))
+    assert not [each for each in server.arrivals if "completions" in each.path]
+    llm.close()
+
+
+def test_a_catalog_of_plain_text_needs_no_template(serve):
+    with_chats, instances = renderer()
+    formats = with_chats.catalog.output_format[:1]
+    plain = dataclasses.replace(with_chats.catalog, output_format=formats)
+    made = PromptRenderer(catalog=plain, instances=instances, titles=TITLES)
+    server = serve(dialect="echo")
+    llm = load_llm(f"openai:fake@{server.url}")
+    build_recommender(llm, RankingConfig(), renderer=made).rank(batch(made, [0]))
+    assert not [each for each in server.arrivals if "template" in each.path]
+    llm.close()

@@ -11,7 +11,7 @@ from rpp_env.errors import LLMError, LLMUnavailableError
 from rpp_env.llm.base import Chat, Completion, Decoding
 from rpp_env.llm.fake import FakeLLM
 from rpp_env.llm.openai import OpenAILLM
-from rpp_env.llm.openai.transport import EMPTY_TRIES, MALFORMED_TRIES
+from rpp_env.llm.openai.transport import EMPTY_TRIES, MALFORMED_TRIES, SAME_ERROR_TRIES
 
 FAKE = FakeLLM()
 GREEDY = Decoding()
@@ -86,12 +86,60 @@ def test_a_passing_error_with_status_200_is_tried_again(ask, answer):
     assert llm.usage.retries == 2
 
 
-@pytest.mark.parametrize("message", ["logprobs is not supported with logits_all=False"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "logprobs is not supported with logits_all=False",  # llama_cpp.server
+        "Only no echo is supported",  # llama.cpp's own, which calls it a server_error
+    ],
+)
 def test_a_server_error_that_can_never_pass_is_not_tried_again(ask, message):
     llm, server = ask(amend=always({"error": {"message": message}}, status=500))
-    with pytest.raises(LLMError, match="logits_all"):
+    with pytest.raises(LLMError, match=message):
         llm.generate([PLAIN], decoding=GREEDY)
     assert len(server.arrivals) == 1
+
+
+def test_the_same_500_again_and_again_is_a_refusal(ask):
+    llm, server = ask(
+        dialect="echo",
+        amend=lambda path, body, usual: (
+            (500, {"error": {"message": "list index out of range", "type": "server_error"}})
+            if body.get("echo")
+            else (200, usual)
+        ),
+    )
+    with pytest.raises(LLMError, match=r"list index out of range.*label needs logprobs") as raised:
+        llm.loglikelihood(["I saw"], [[" Heat"]])
+    assert not isinstance(raised.value, LLMUnavailableError)
+    assert sum(bool(each.body.get("echo")) for each in server.arrivals) == SAME_ERROR_TRIES
+    assert llm.next_token_logprobs(["x"], [[" A", " B"]])
+
+
+def test_the_same_500_of_one_prompt_among_others_is_a_refusal(ask):
+    other = Chat(system="", user="- Alien\n- Ran")
+    llm, server = ask(amend=refuses_heat(500, {"error": {"message": "bad tensor"}}), delay=0.005)
+    llm.generate([other], decoding=GREEDY)  # so that the feature is known to be there
+    with pytest.raises(LLMError, match="bad tensor") as raised:
+        llm.generate([PLAIN, *[other] * 400], decoding=GREEDY)
+    assert not isinstance(raised.value, LLMUnavailableError)
+    assert sum("Heat" in str(each.body) for each in server.arrivals) == SAME_ERROR_TRIES
+
+
+def test_the_same_500_of_a_server_that_worked_is_waited_for(ask):
+    broken = iter([True] * 3 * SAME_ERROR_TRIES)
+    answered = []
+
+    def amend(path, body, usual):
+        if answered and next(broken, False):
+            return 500, {"error": {"message": "EngineCore encountered an issue"}}
+        answered.append(body)
+        return 200, usual
+
+    llm, _ = ask(amend=amend)
+    for _ in range(2):
+        assert llm.generate([PLAIN], decoding=GREEDY) == USUAL
+    assert llm.usage.faults == {"5xx": 3 * SAME_ERROR_TRIES}
 
 
 def test_a_page_of_html_is_named_and_not_asked_for_ever(ask):

@@ -182,6 +182,20 @@ def test_there_are_two_tries_at_least(serve, connect):
     assert len(server.arrivals) == 2
 
 
+def test_a_server_with_one_slot_is_slow_and_not_down(serve, connect, caplog):
+    server = serve(slots=1, delay=0.1)
+    # Alone each request is answered in time; sixteen at a time take five times the time-out, and
+    # longer than failed requests are tried again.
+    llm = connect(server, timeout=0.35, retry_seconds=0.8, max_in_flight=16)
+    assert llm.generate(CHATS * 2, decoding=GREEDY) == UNDISTURBED[2] * 2
+    assert llm.usage.failures == 0
+    assert set(llm.usage.faults) <= {"timeout"}
+    assert caplog.text.count("it gets fewer at a time from now on") == 1
+    assert "does not answer" not in caplog.text
+    # The first sixteen found out how many it can take.
+    assert llm.usage.retries < 2 * 16
+
+
 @pytest.mark.parametrize("fault", ["503", "reset"])
 def test_a_server_that_is_down_is_not_hammered(serve, connect, fault):
     server = serve(fault=fault, probability=1, waits={})

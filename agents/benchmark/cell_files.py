@@ -13,8 +13,8 @@ from rpp_env.errors import RunError
 from rpp_env.files import atomic_write
 
 _ARRAYS = (
-    *("test_ids", "last", "critic", "best_try", "env_steps", "validation", "test"),
-    *("training_ids", "training_rewards"),
+    *("test_ids", "last", "critic", "best_try", "random_under_critic"),
+    *("env_steps", "validation", "test", "training_ids", "training_rewards"),
 )
 
 
@@ -65,7 +65,10 @@ def load_cell(path: Path, cell: Cell, *, made_of: str) -> tuple[CellResult, str 
         *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError),
         *(NotImplementedError, zipfile.BadZipFile),
     ) as error:
-        raise RunError(f"{path} is damaged ({error!r}); delete it, and it is run again") from error
+        raise RunError(
+            f"{path} is damaged, or of another version of rpp-env ({error!r}); delete it, and it "
+            "is run again"
+        ) from error
     if found_made_of != made_of:
         raise RunError(
             f"{path} was made with another recording (its data, sentences or rankings differ); "

@@ -6,7 +6,7 @@ that measuring changes nothing of its training. Validation instances alone say w
 counts.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,6 +79,7 @@ class CellResult:
     last: FloatArray  # (U,) under the last rule
     critic: FloatArray  # (U,) under the critic rule
     best_try: FloatArray  # (U,) the best step of the episode; needs the target (oracle)
+    random_under_critic: FloatArray  # (U,) a uniformly random policy, this agent's critic chooses
     chosen: int  # the measurement that these are of
     env_steps: IntArray  # (C,) LLM calls that training would have taken up to each measurement
     validation: FloatArray  # (C, 2) mean under the last and the critic rule
@@ -93,6 +94,7 @@ class _Scores:
     last: FloatArray  # (n,)
     critic: FloatArray  # (n,)
     best_try: FloatArray  # (n,)
+    random_under_critic: FloatArray  # (U,) of test instances
 
     def means(self, rows: slice, users: IntArray) -> tuple[float, float]:
         """Means over users, under either rule."""
@@ -160,7 +162,7 @@ def _train(cell: Cell, mdp: PromptMDP) -> CellResult:
     for iteration in range(cell.iterations + 1):
         if iteration in measured_at:
             start = perf_counter()
-            scores.append(_measure(mdp, agent, measured_ids))
+            scores.append(_measure(mdp, agent, measured_ids, test_ids, seed=cell.seed))
             seconds["measuring"] += perf_counter() - start
         if iteration == cell.iterations:
             break
@@ -181,6 +183,7 @@ def _train(cell: Cell, mdp: PromptMDP) -> CellResult:
         last=scores[chosen].last[on_test],
         critic=scores[chosen].critic[on_test],
         best_try=scores[chosen].best_try[on_test],
+        random_under_critic=scores[chosen].random_under_critic,
         chosen=chosen,
         env_steps=(measured_at * cell.num_envs * mdp.horizon).astype(np.int64),
         validation=validation,
@@ -191,34 +194,53 @@ def _train(cell: Cell, mdp: PromptMDP) -> CellResult:
     )
 
 
-def _measure(mdp: PromptMDP, agent: Agent, instance_ids: IntArray) -> _Scores:
+def _measure(
+    mdp: PromptMDP, agent: Agent, instance_ids: IntArray, test_ids: IntArray, *, seed: int
+) -> _Scores:
     with TemporaryDirectory(prefix="rpp-") as folder:
         agent.save(Path(folder))
         copy = load_agent(Path(folder))
-    found = []
-    for start in range(0, len(instance_ids), _MEASURED_AT_ONCE):
-        ids = instance_ids[start : start + _MEASURED_AT_ONCE]
-        rollout = play_once(mdp, copy, ids, explore=copy.explores_in_evaluation)
-        found.append(
-            PlayedEpisodes(
-                instance_ids=ids,
-                actions=rollout.actions,
-                ranks=rollout.infos["target_rank"].astype(np.int64),
-                recognised=rollout.infos["recognised"],
-                states=rollout.states[1:],
-                values=rollout.values[1:],
-                llm_calls=0,
-            )
-        )
+    found = list(_play(mdp, copy, instance_ids))
 
     def ndcg(ranks: list[IntArray]) -> FloatArray:
         return ndcg_of_ranks(np.concatenate(ranks), k=10)
 
-    critic = ndcg([each.by_highest_value(each.values) for each in found])
     if any(np.isnan(each.values).any() for each in found):
         critic = np.full(len(instance_ids), np.nan)
+        under_critic = np.full(len(test_ids), np.nan)
+    else:
+        critic = ndcg([each.by_highest_value(each.values) for each in found])
+        random = make_agent("random", copy.spec, seed=seed)
+        # The same random episodes for every agent and measurement of this seed.
+        under_critic = ndcg(
+            [
+                each.by_highest_value(_values(copy, each.states))
+                for each in _play(mdp, random, test_ids)
+            ]
+        )
     return _Scores(
         last=ndcg([each.by_last_step() for each in found]),
         critic=critic,
         best_try=ndcg([each.best() for each in found]),
+        random_under_critic=under_critic,
     )
+
+
+def _play(mdp: PromptMDP, agent: Agent, instance_ids: IntArray) -> Iterator[PlayedEpisodes]:
+    for start in range(0, len(instance_ids), _MEASURED_AT_ONCE):
+        ids = instance_ids[start : start + _MEASURED_AT_ONCE]
+        rollout = play_once(mdp, agent, ids, explore=agent.explores_in_evaluation)
+        yield PlayedEpisodes(
+            instance_ids=ids,
+            actions=rollout.actions,
+            ranks=rollout.infos["target_rank"].astype(np.int64),
+            recognised=rollout.infos["recognised"],
+            states=rollout.states[1:],
+            values=rollout.values[1:],
+            llm_calls=0,
+        )
+
+
+def _values(agent: Agent, states: FloatArray) -> FloatArray:
+    """What the agent's critic says of states (T, U, S). Shape: (T, U)."""
+    return agent.values(states.reshape(-1, states.shape[-1])).reshape(states.shape[:2])

@@ -8,6 +8,7 @@ import numpy as np
 
 from rpp_agents.benchmark.experiment import Cell, CellResult
 from rpp_agents.evaluation.exact_bounds import Bounds
+from rpp_agents.evaluation.headroom import Headroom
 from rpp_agents.evaluation.statistics import (
     Interval,
     bootstrap_gain,
@@ -20,6 +21,7 @@ from rpp_env.types import FloatArray, IntArray
 
 BEST_FIXED = "best fixed prompt"
 ORACLE = "oracle, every prompt"
+PLACEBO = "placebo oracle, every prompt"
 
 Run = tuple[Cell, CellResult]
 
@@ -54,6 +56,8 @@ class LeaderboardRow:
     iqm: Interval  # interquartile mean of seed-by-user scores
     last: Interval
     critic: Interval | None
+    random_under_critic: Interval | None  # a uniformly random policy, this row's critic chooses
+    gain_over_random: Interval | None  # of `critic` over `random_under_critic`, paired by user
     change_last: Interval | None  # from the first row of an ablation; None for itself
     change_critic: Interval | None
     gain: Interval  # over the best fixed prompt, paired by user
@@ -85,6 +89,7 @@ class Leaderboard:
     options: dict[str, Any]
     num_users: int
     best_choices: tuple[int, ...]  # (4,) of the best fixed prompt
+    headroom: Headroom  # of the whole recording; `lines` and `rows` are of the test users
     lines: tuple[BoundRow, ...]
     rows: tuple[LeaderboardRow, ...]
 
@@ -108,6 +113,7 @@ def bound_lines(bounds: Bounds, test_ids: IntArray) -> tuple[BoundRow, ...]:
         ("random prompt", "exact mean over all prompts", bounds.random),
         (BEST_FIXED, "best mean on all train users", bounds.best_fixed),
         (ORACLE, "knows the target", bounds.oracle),
+        (PLACEBO, "candidates that are not the target", bounds.placebo_oracle),
         ("LightGCN alone", "no LLM, for scale", bounds.lightgcn),
     )
     users = bounds.users[test_ids]
@@ -164,7 +170,10 @@ def _row(
     test_ids = results[0].test_ids
     users = bounds.users[test_ids]
     last = mean_by_user(_stacked(runs, "last"), users)
-    critic = None if _lacks_critic(runs) else mean_by_user(_stacked(runs, "critic"), users)
+    critic = under_critic = None
+    if not _lacks_critic(runs):
+        critic = mean_by_user(_stacked(runs, "critic"), users)
+        under_critic = mean_by_user(_stacked(runs, "random_under_critic"), users)
     scores = last if critic is None else critic
     baseline = mean_by_user(bounds.best_fixed[None, test_ids], users)
     rewards = np.stack([result.training_rewards for result in results])
@@ -181,6 +190,10 @@ def _row(
         iqm=bootstrap_iqm(scores),
         last=bootstrap_scores(last),
         critic=None if critic is None else bootstrap_scores(critic),
+        random_under_critic=None if under_critic is None else bootstrap_scores(under_critic),
+        gain_over_random=(
+            None if critic is None or under_critic is None else bootstrap_gain(critic, under_critic)
+        ),
         change_last=change_last,
         change_critic=change_critic,
         gain=bootstrap_gain(scores, baseline),

@@ -12,12 +12,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rpp_agents.benchmark.leaderboard import BEST_FIXED, ORACLE, Leaderboard
+from rpp_agents.benchmark.leaderboard import BEST_FIXED, ORACLE, PLACEBO, Leaderboard
 from rpp_agents.evaluation.statistics import Interval
 from rpp_env.files import atomic_write
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
+_DRAWN_BOUNDS = (BEST_FIXED, ORACLE, PLACEBO)
 _BOUND_COLOUR = "#666666"
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "rpp-env",  # names of clip paths and markers are random without it
@@ -42,7 +43,7 @@ def save_curves(board: Leaderboard, path: Path) -> None:
                 curve.llm_calls, curve.low, curve.high, color=colour, alpha=0.12, lw=0
             )
             axes.plot(curve.llm_calls, curve.mean, color=colour, linestyle=dash, lw=1.6)
-        for name in (BEST_FIXED, ORACLE):
+        for name in _DRAWN_BOUNDS:
             axes.axhline(
                 board.line(name).mean.mean, color=_BOUND_COLOUR, lw=1.0, linestyle=(0, (6, 3))
             )
@@ -55,25 +56,29 @@ def save_curves(board: Leaderboard, path: Path) -> None:
 
 
 def save_intervals(board: Leaderboard, path: Path) -> None:
-    """Each row's mean with its interval: filled under the critic rule, hollow under the last."""
+    """Each row's mean under both rules, and a random policy's under its critic, with intervals."""
     with mpl.rc_context(_STYLE):
-        height = 2.0 + 0.32 * len(board.rows)
+        height = 2.2 + 0.4 * len(board.rows)
         figure = Figure(figsize=(8.0, height), layout="constrained")
         axes = figure.subplots()
         for place, row in enumerate(board.rows):
-            _dot(axes, row.last, place + 0.14, colour=_COLOURS[1], face="white")
+            _dot(axes, row.last, place + 0.22, colour=_COLOURS[1], face="white")
             if row.critic is not None:
-                _dot(axes, row.critic, place - 0.14, colour=_COLOURS[0], face=_COLOURS[0])
+                _dot(axes, row.critic, place - 0.22, colour=_COLOURS[0], face=_COLOURS[0])
+            if row.random_under_critic is not None:
+                _dot(axes, row.random_under_critic, place, colour=_COLOURS[3], face="white")
         _label_bounds(axes, board)
         axes.set_yticks(range(len(board.rows)), [row.name for row in board.rows])
         axes.set_ylim(len(board.rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("NDCG@10 of test users, 95 % intervals")
+        random_label = "random policy, this critic chooses"
         handles = [
             axes.plot([], [], "o", color=_COLOURS[0], label="critic rule")[0],
+            axes.plot([], [], "o", color=_COLOURS[3], mfc="white", label=random_label)[0],
             axes.plot([], [], "o", color=_COLOURS[1], mfc="white", label="last rule")[0],
         ]
-        figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
+        figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False)
         _save(figure, path)
 
 
@@ -105,7 +110,7 @@ def _label_ends(axes: Axes, board: Leaderboard) -> None:
         (row.curve.mean[-1], row.name, _COLOURS[i % len(_COLOURS)])
         for i, row in enumerate(board.rows)
     ]
-    ends += [(board.line(name).mean.mean, name, _BOUND_COLOUR) for name in (BEST_FIXED, ORACLE)]
+    ends += [(board.line(name).mean.mean, name, _BOUND_COLOUR) for name in _DRAWN_BOUNDS]
     ends.sort(key=lambda end: end[:2])
     low, high = axes.get_ylim()
     places = spread([end[0] for end in ends], gap=0.042 * (high - low), high=high)

@@ -12,14 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpp_agents.catalog.ranking_statistics import held_out_best, spearman
+from rpp_agents.evaluation.headroom import (
+    NUM_TRIES,
+    Headroom,
+    measure_headroom,
+    order_by_agreement,
+    target_rewards,
+)
 from rpp_agents.evaluation.random_tries import first_of_random
 from rpp_env import Recording
 from rpp_env.option_checks import number
 from rpp_env.recommenders.ordering import order_by_score
-from rpp_env.rewards import chance_ndcg_at_k, ndcg_at_k, ndcg_of_ranks
+from rpp_env.rewards import chance_ndcg_at_k, ndcg_at_k
 from rpp_env.types import PATTERNS, FloatArray, IntArray
 
-NUM_TRIES: Final = 15
 NUM_PAIRS: Final = 200
 
 
@@ -79,6 +85,7 @@ class CatalogReport:
     wasted: tuple[WastedPair, ...]  # above the threshold
     distinct_rankings: float  # of K, mean over instances
     mean_spearman: float  # between the rankings of two random prompts
+    headroom: Headroom | None  # None for one user, or one candidate
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -115,23 +122,27 @@ def catalog_report(
         )
     rankings = recording.rankings[ids].astype(np.int64)
     places = np.argsort(rankings, axis=2)
-    slots = recording.instances.target_slots[ids]
-    ranks = np.take_along_axis(places, slots[:, None, None], axis=2)[..., 0]
-    ndcg = ndcg_of_ranks(ranks, k=10)  # (N, K)
+    ndcg = target_rewards(rankings, recording.instances.target_slots[ids])  # (N, K)
+    num_users, num_candidates = len(np.unique(recording.instances.users[ids])), rankings.shape[2]
     patterns = _patterns(recording, places, ndcg)
     return CatalogReport(
         catalog=recording.catalog.name,
-        num_users=len(np.unique(recording.instances.users[ids])),
+        num_users=num_users,
         num_instances=len(ids),
         num_prompts=num_prompts,
-        num_candidates=recording.instances.num_candidates,
-        recognised=float(recording.num_recognised[ids].mean() / recording.instances.num_candidates),
+        num_candidates=num_candidates,
+        recognised=float(recording.num_recognised[ids].mean() / num_candidates),
         bounds=_bounds(recording, ids, rankings, ndcg, seed=seed),
         patterns=patterns,
         threshold=threshold,
         wasted=_wasted(patterns, threshold),
         distinct_rankings=float(np.mean([len(np.unique(each, axis=0)) for each in rankings])),
         mean_spearman=_mean_spearman(places, seed=seed),
+        headroom=(
+            measure_headroom(recording, ids, seed=seed)
+            if num_users > 1 and num_candidates > 1
+            else None
+        ),
     )
 
 
@@ -146,9 +157,7 @@ def _bounds(
         recording.embeddings.items[instances.candidates[ids]],
     )
     by_affinity = order_by_score(affinities, ids, seed=0)
-    discounts = 1 / np.log2(np.arange(rankings.shape[2]) + 2)
-    agreements = np.take_along_axis(affinities[:, None], rankings, axis=2) @ discounts  # (N, K)
-    by_agreement = np.argsort(-agreements, axis=1, kind="stable")
+    by_agreement = order_by_agreement(rankings, affinities)
     by_ndcg = np.argsort(-ndcg, axis=1, kind="stable")
     best = int(ndcg.mean(axis=0).argmax())
     choices = tuple(int(choice) for choice in np.unravel_index(best, catalog.num_choices))

@@ -6,7 +6,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rpp_agents.catalog.catalog_report import NUM_TRIES, CatalogReport, PatternReport
+from rpp_agents.catalog.catalog_report import CatalogReport, PatternReport
+from rpp_agents.evaluation.headroom import NUM_TRIES
+from rpp_agents.evaluation.headroom_table import headroom_table
 from rpp_env import PromptMDP
 from rpp_env.types import IntArray
 
@@ -20,6 +22,7 @@ def report_tables(report: CatalogReport) -> RenderableType:
         _bounds(report),
         *(_pattern(each) for each in report.patterns),
         _closing(report),
+        *([] if report.headroom is None else [headroom_table(report.headroom)]),
     )
 
 
@@ -62,7 +65,10 @@ def _bounds(report: CatalogReport) -> Table:
     table.add_column("")
     table.add_column("")
     table.add_column("@10", justify="right")
-    held_out = bounds.best_fixed_held_out
+    held_out, headroom = bounds.best_fixed_held_out, report.headroom
+    of_tries = None if headroom is None else headroom.placebo_oracle_of_tries
+    of_all = None if headroom is None else headroom.placebo_oracle
+    other = "non-target candidates"
     rows = (
         ("chance", "exact", bounds.chance),
         ("mean over all prompts", "", bounds.random),
@@ -71,8 +77,10 @@ def _bounds(report: CatalogReport) -> Table:
         (f"agreement, {NUM_TRIES} random tries", "embedding chooses", bounds.agreement_of_tries),
         ("agreement, every prompt", "embedding chooses", bounds.agreement),
         (f"oracle, {NUM_TRIES} random tries", "knows the target", bounds.oracle_of_tries),
+        (f"its placebo, {NUM_TRIES} random tries", other, of_tries),
         ("oracle, every prompt", "knows the target", bounds.oracle),
-        ("gap: oracle - best fixed", "what personalising can gain at most", bounds.gap),
+        ("its placebo, every prompt", other, of_all),
+        ("gap: oracle - best fixed", "luck included: see the placebo", bounds.gap),
         ("LightGCN alone", "no LLM, for scale", bounds.lightgcn),
     )
     for name, note, value in rows:

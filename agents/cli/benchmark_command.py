@@ -185,6 +185,7 @@ def run_benchmark(config: Benchmark, make_mdp: MakeMDP) -> Leaderboard:
         },
         num_users=len(np.unique(bounds.users[test_ids])),
         best_choices=bounds.best_choices,
+        headroom=bounds.headroom,
         lines=bound_lines(bounds, test_ids),
         rows=rows(found, bounds),
     )

@@ -16,6 +16,7 @@ from rich.text import Text
 from rpp_agents.base import Agent
 from rpp_agents.benchmark.leaderboard import Leaderboard
 from rpp_agents.diagnosis.fingerprint import Fingerprint
+from rpp_agents.evaluation.headroom_table import headroom_table
 from rpp_agents.evaluation.scoreboard import Scoreboard
 from rpp_agents.evaluation.statistics import Interval
 from rpp_env import PromptMDP
@@ -88,16 +89,25 @@ def leaderboard_table(board: Leaderboard) -> RenderableType:
             _two_lines(row.name, f"{row.rule} rule", style="bold"),
             *(cells[name] for name in names),
         )
-    return _with_caption(
+        if row.random_under_critic is not None:
+            table.add_row(
+                _two_lines("random policy", f"critic of {row.name}"),
+                *(_interval(row.random_under_critic) if name == "mean" else "" for name in names),
+            )
+    scores = _with_caption(
         table,
-        "The oracle knows the target. Chance is exact. Random prompt: the mean of all prompts.",
+        "The oracle knows the target; its placebo is the same for candidates that are not the "
+        "target. Chance is exact. Random prompt: the mean of all prompts.",
         "Change: of the mean from the first variant, paired by user."
         if ablation
         else "IQM: interquartile mean.",
         "Gain: of the mean over the best fixed prompt, paired by user.",
         "" if ablation else "P(better): probability that a run beats that prompt on a user.",
+        "Random policy, critic of an agent: uniformly random prompts, of which that critic keeps "
+        "one. An agent that is no better owes its score to its critic.",
         "Intervals: bootstrap over seeds and users.",
     )
+    return Group(scores, "", headroom_table(board.headroom))
 
 
 def fingerprint_table(fingerprints: Sequence[Fingerprint]) -> RenderableType:

@@ -8,8 +8,15 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
-from rpp_agents.evaluation.scoreboard import lightgcn_ranks, rank_every_prompt
+from rpp_agents.evaluation.headroom import (
+    Headroom,
+    headroom_of_rankings,
+    target_ranks_by_prompt,
+)
+from rpp_agents.evaluation.placebo import match_placebo, score_candidates
+from rpp_agents.evaluation.scoreboard import lightgcn_ranks
 from rpp_env import PromptMDP
 from rpp_env.errors import RunError
 from rpp_env.mdp.spaces import split_instances
@@ -27,7 +34,9 @@ class Bounds:
     random: FloatArray  # (N,) mean over all prompts
     best_fixed: FloatArray  # (N,) the prompt with the highest mean on train instances
     oracle: FloatArray  # (N,) the best prompt of each instance
+    placebo_oracle: FloatArray  # (N,) the same for candidates like the target that are not it
     best_choices: tuple[int, ...]  # (4,) the sentences of the best fixed prompt
+    headroom: Headroom  # of all instances
     made_of: str  # SHA-256 of the instances, the sentences and what was ranked
 
 
@@ -35,7 +44,7 @@ def find_bounds(mdp: PromptMDP) -> Bounds:
     """Ranks with every prompt and computes the bounds.
 
     Raises:
-        ValueError: A split has no instance.
+        ValueError: A split has no instance, or there is a single prompt or candidate.
         RunError: A prompt depends on the ones before it, so that there is no list of all.
     """
     if mdp.catalog.history_mode == "add":
@@ -43,22 +52,44 @@ def find_bounds(mdp: PromptMDP) -> Bounds:
             f"catalog {mdp.catalog.name!r} makes prompts that depend on the ones before them, so "
             "that not every prompt can be ranked; use one whose history_mode is 'set'"
         )
-    by_split = {split: split_instances(mdp, split) for split in SPLITS}
-    ids = np.arange(len(mdp.instances))
-    every_prompt = rank_every_prompt(mdp, ids)
+    train_ids, *_ = [split_instances(mdp, split) for split in SPLITS]
+    instances, ids = mdp.instances, np.arange(len(mdp.instances))
+    rankings = _every_ranking(mdp)
     beside = lightgcn_ranks(mdp, ids)
-    scores = ndcg_of_ranks(every_prompt.ranks, k=10)  # (K, N)
-    best = int(scores[:, by_split["train"]].mean(axis=1).argmax())
+    ranks = np.ascontiguousarray(target_ranks_by_prompt(rankings, instances.target_slots).T)
+    scores = ndcg_of_ranks(ranks, k=10)  # (K, N)
+    best = int(scores[:, train_ids].mean(axis=1).argmax())
+    candidates = score_candidates(rankings, tries=1)
+    placebo = match_placebo(candidates.best, candidates.mean, instances.target_slots)
     digest = hashlib.sha256(mdp.fingerprint().encode())
-    for ranks in (every_prompt.ranks, beside):
-        digest.update(ranks.astype("<i8").tobytes())
+    for each in (ranks, beside):
+        digest.update(each.astype("<i8").tobytes())
     return Bounds(
-        users=mdp.instances.users,
-        chance=chance_ndcg_at_k(mdp.instances.num_candidates, k=10),
+        users=instances.users,
+        chance=chance_ndcg_at_k(instances.num_candidates, k=10),
         lightgcn=ndcg_of_ranks(beside, k=10),
         random=scores.mean(axis=0),
         best_fixed=scores[best],
         oracle=scores.max(axis=0),
-        best_choices=tuple(int(choice) for choice in every_prompt.actions[best, 0]),
+        placebo_oracle=placebo.scores,
+        best_choices=tuple(
+            int(choice) for choice in np.unravel_index(best, mdp.catalog.num_choices)
+        ),
+        headroom=headroom_of_rankings(
+            rankings,
+            target_slots=instances.target_slots,
+            users=instances.users,
+            affinities=mdp.encoder.affinities,
+        ),
         made_of=digest.hexdigest(),
     )
+
+
+def _every_ranking(mdp: PromptMDP) -> IntArray:
+    """Rankings by every prompt, of every instance. Shape: (N, K, M)."""
+    combinations = np.array(list(np.ndindex(mdp.catalog.num_choices)))
+    found = []
+    for instance_id in tqdm(range(len(mdp.instances)), desc="every prompt", unit="instance"):
+        state = mdp.transition(mdp.initial(np.full(len(combinations), instance_id)), combinations)
+        found.append(state.rankings.astype(np.int16))
+    return np.stack(found)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from rpp_agents import AgentSpec, make_agent
 from rpp_agents.benchmark.cell_files import cell_path
 from rpp_agents.benchmark.experiment import Cell, Variant, run_cell
 from rpp_agents.benchmark.leaderboard_report import to_markdown
@@ -17,9 +18,11 @@ from rpp_agents.cli import main as cli
 from rpp_agents.cli.benchmark_command import Benchmark, run_benchmark, variants, write_results
 from rpp_agents.cli.tables import leaderboard_table
 from rpp_agents.evaluation.exact_bounds import find_bounds
-from rpp_env import toy_mdp
+from rpp_agents.rollouts.play import play
+from rpp_env import toy_mdp, vector_parallel_env
 from rpp_env.errors import RunError
 from rpp_env.recordings import record, recorded_mdp
+from rpp_env.rewards import ndcg_of_ranks
 from rpp_env.types import SPLITS
 
 
@@ -77,6 +80,15 @@ def test_a_leaderboard_has_every_agent_beside_the_bounds(finished, tmp_path):
         assert row.llm_calls == 3 * 4 * 3
         assert row.curve.llm_calls == (0, 24, 36)
         assert row.seconds["total"] >= row.seconds["learning"] > 0
+    placebo = board.line("placebo oracle, every prompt")
+    assert oracle.mean.mean - placebo.mean.mean == pytest.approx(
+        oracle.gain.mean - placebo.gain.mean
+    )
+    assert rows["fixed"].random_under_critic is None
+    assert rows["fixed"].gain_over_random is None
+    under_critic, gain = rows["a2c"].random_under_critic, rows["a2c"].gain_over_random
+    assert under_critic.low <= under_critic.mean <= under_critic.high
+    assert gain.mean == pytest.approx(rows["a2c"].critic.mean - under_critic.mean)
     paths = write_results(board, tmp_path)
     assert [path.name for path in paths] == [
         *("leaderboard.json", "leaderboard.md", "leaderboard.svg", "curves.svg"),
@@ -84,7 +96,17 @@ def test_a_leaderboard_has_every_agent_beside_the_bounds(finished, tmp_path):
     document = json.loads(paths[0].read_text("utf-8"))
     assert {"command", "commit", "cores", "versions", "seeds"} <= document.keys()
     assert document["command"].startswith("rpp benchmark --study leaderboard --seeds 2")
+    headroom = document["headroom"]
+    assert headroom["oracle"] == 1.0
+    assert headroom["oracle_minus_placebo"].keys() == {"mean", "low", "high"}
+    assert headroom["variance"].keys() == {"instance", "prompt", "user_prompt", "rest"}
+    assert headroom["transfer"] is headroom["variance"]["user_prompt"] is None  # one target each
+    by_name = {row["name"]: row for row in document["rows"]}
+    assert by_name["fixed"]["random_under_critic"] is None
+    assert by_name["a2c"]["random_under_critic"].keys() == {"mean", "low", "high"}
     text = paths[1].read_text("utf-8")
+    assert "The user's part cannot be told" in text
+    assert "| its placebo | non-target candidates |" in text
     for name in ("a2c", "fixed", "chance", "random prompt", "LightGCN alone", config.command):
         assert name in text
 
@@ -139,6 +161,23 @@ def test_validation_users_choose_what_is_kept_and_test_users_do_not():
     assert (result.test_ids == mdp.instances.in_split("test")).all()
     assert set(mdp.instances.splits[result.training_ids.ravel()]) == {SPLITS.index("train")}
     assert (result.best_try >= np.maximum(result.last, result.critic)).all()
+
+
+def test_a_critic_chooses_among_the_tries_of_a_random_policy():
+    """Affinity's critic is the same whatever it learns, so that its choice can be made by hand."""
+    mdp = toy_mdp(num_users=40, num_types=2, horizon=3)
+    result = run_cell(one_cell(agent="affinity", seed=5), toy_maker())
+    env = vector_parallel_env(4, mdp)
+    env.reset(seed=0)
+    spec = AgentSpec.of(env)
+    played = play(
+        mdp, make_agent("random", spec, seed=5), result.test_ids, num_envs=256, label="random"
+    )
+    agent = make_agent("affinity", spec, seed=5)
+    values = np.stack([agent.values(states) for states in played.states])
+    by_hand = ndcg_of_ranks(played.by_highest_value(values), k=10)
+    assert (result.random_under_critic == by_hand).all()
+    assert np.isnan(run_cell(one_cell(agent="random"), toy_maker()).random_under_critic).all()
 
 
 def test_an_agent_without_a_critic_has_no_score_under_its_rule():
@@ -348,8 +387,13 @@ def test_the_leaderboard_is_printed_whole_in_80_columns(finished, capsys):
     for row in board.rows:
         assert f"{row.score.mean:.3f}" in printed
         assert f"[{row.gain.low:+.3f}, {row.gain.high:+.3f}]" in printed
+        if row.random_under_critic is not None:
+            assert f"critic of {row.name}" in printed
+            assert f"{row.random_under_critic.mean:.3f}" in printed
     for line in board.lines:
         assert f"{line.mean.mean:.3f}" in printed
+    assert "its placebo" in printed
+    assert "The user's part cannot be told" in printed
 
 
 def test_cells_have_files_of_their_own(tmp_path):

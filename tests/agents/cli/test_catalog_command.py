@@ -86,6 +86,8 @@ def test_tables_name_what_is_wasted_and_show_prompts(capsys, recorded):
     out = printed(capsys, "--recording", recorded, "--threshold", "0.5", "--show", "2")
     assert "role_playing: rankings of 0 and 1 equal each other" in out
     assert "oracle, 15 random tries" in out
+    assert "its placebo, 15 random tries" in out
+    assert "The user's part cannot be told" in out
     assert out.count("History: item i") == 2
     assert "History: item" not in printed(capsys, "--recording", recorded, "--show", "0")
 

@@ -42,8 +42,8 @@ class Check:
     recording: str | None = None
     """Instead of a catalog: name of a recording of rpp-env, or a file that rpp record wrote."""
     users: int | None = None
-    """Train users, one instance each, the latest, drawn with the seed; by default 60, with a
-    recording all train instances."""
+    """Train users, one instance each, the latest, drawn with the seed; 0 means all. By default
+    60, with a recording all train instances."""
     data: str | None = None
     """ml-100k (the default), or a folder (or .inter file) in RecBole's atomic format. With a
     recording it is for the titles alone: without it items are shown by their ids."""
@@ -93,7 +93,7 @@ class Check:
                 "catalog to rank with, or a recording to report on"
             )
         if self.users is not None:
-            check_count(self, 1, "users")
+            check_count(self, 0, "users")
         check_count(self, 0, "show")
         check_seed(self.seed)
         check_between(self, -1, 1, "threshold")

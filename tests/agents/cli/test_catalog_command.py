@@ -78,6 +78,8 @@ def test_a_recording_is_reported_on_by_its_train_instances(capsys, recorded):
     report = json.loads(printed(capsys, "--recording", recorded, "--json"))
     assert (report["num_instances"], report["num_prompts"]) == (NUM_TRAIN, 240)
     assert report["bounds"]["oracle"] == 1
+    every = json.loads(printed(capsys, "--recording", recorded, "--json", "--users", "0"))
+    assert every["num_instances"] == NUM_TRAIN
     few = json.loads(printed(capsys, "--recording", recorded, "--json", "--users", "5"))
     assert few["num_instances"] == 5
 
@@ -125,7 +127,7 @@ def test_rankings_of_something_else_are_refused(caplog, capsys, ranked):
         (["movies", "--recording", "x"], "both are given"),
         (["movie"], "Did you mean 'movies'"),
         (["--recording", "nowhere"], "neither a file nor a recording"),
-        (["movies", "--users", "0"], "users=0 must be a whole number, 1 or more"),
+        (["movies", "--users", "-1"], "users=-1 must be a whole number, 0 or more"),
         (["movies", "--show", "-1"], "show=-1 must be a whole number, 0 or more"),
         (["movies", "--seed", "-1"], "seed=-1 must be a whole number, at least 0"),
         (["movies", "--threshold", "1.5"], "threshold=1.5 must be a number from -1 to 1"),

@@ -47,7 +47,7 @@ def scoreboard_table(scoreboard: Scoreboard) -> RenderableType:
     tries = next((row.note for row in scoreboard.rows if row.note.endswith(" tries")), None)
     return _with_caption(
         table,
-        "Oracles know the target.",
+        "Oracles know the target; the placebo is the same for candidates that are not the target.",
         f"The critic chooses one {tries}." if tries else "",
         "Intervals: bootstrap over users.",
         "Gain: of NDCG@10 over the best fixed prompt, paired by user.",

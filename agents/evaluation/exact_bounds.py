@@ -8,15 +8,13 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from rpp_agents.evaluation.headroom import (
     Headroom,
     headroom_of_rankings,
-    target_ranks_by_prompt,
 )
 from rpp_agents.evaluation.placebo import match_placebo, score_candidates
-from rpp_agents.evaluation.scoreboard import lightgcn_ranks
+from rpp_agents.evaluation.scoreboard import lightgcn_ranks, rank_every_prompt
 from rpp_env import PromptMDP
 from rpp_env.errors import RunError
 from rpp_env.mdp.spaces import split_instances
@@ -54,15 +52,14 @@ def find_bounds(mdp: PromptMDP) -> Bounds:
         )
     train_ids, *_ = [split_instances(mdp, split) for split in SPLITS]
     instances, ids = mdp.instances, np.arange(len(mdp.instances))
-    rankings = _every_ranking(mdp)
+    every_prompt, rankings = rank_every_prompt(mdp, ids)
     beside = lightgcn_ranks(mdp, ids)
-    ranks = np.ascontiguousarray(target_ranks_by_prompt(rankings, instances.target_slots).T)
-    scores = ndcg_of_ranks(ranks, k=10)  # (K, N)
+    scores = ndcg_of_ranks(every_prompt.ranks, k=10)  # (K, N)
     best = int(scores[:, train_ids].mean(axis=1).argmax())
     candidates = score_candidates(rankings, tries=1)
     placebo = match_placebo(candidates.best, candidates.mean, instances.target_slots)
     digest = hashlib.sha256(mdp.fingerprint().encode())
-    for each in (ranks, beside):
+    for each in (every_prompt.ranks, beside):
         digest.update(each.astype("<i8").tobytes())
     return Bounds(
         users=instances.users,
@@ -72,9 +69,7 @@ def find_bounds(mdp: PromptMDP) -> Bounds:
         best_fixed=scores[best],
         oracle=scores.max(axis=0),
         placebo_oracle=placebo.scores,
-        best_choices=tuple(
-            int(choice) for choice in np.unravel_index(best, mdp.catalog.num_choices)
-        ),
+        best_choices=tuple(int(choice) for choice in every_prompt.actions[best, 0]),
         headroom=headroom_of_rankings(
             rankings,
             target_slots=instances.target_slots,
@@ -83,13 +78,3 @@ def find_bounds(mdp: PromptMDP) -> Bounds:
         ),
         made_of=digest.hexdigest(),
     )
-
-
-def _every_ranking(mdp: PromptMDP) -> IntArray:
-    """Rankings by every prompt, of every instance. Shape: (N, K, M)."""
-    combinations = np.array(list(np.ndindex(mdp.catalog.num_choices)))
-    found = []
-    for instance_id in tqdm(range(len(mdp.instances)), desc="every prompt", unit="instance"):
-        state = mdp.transition(mdp.initial(np.full(len(combinations), instance_id)), combinations)
-        found.append(state.rankings.astype(np.int16))
-    return np.stack(found)

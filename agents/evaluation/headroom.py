@@ -178,17 +178,11 @@ def _compare(
     )
 
 
-def target_ranks_by_prompt(rankings: IntArray, target_slots: IntArray) -> IntArray:
-    """Ranks of the targets under every prompt, (N, K), from rankings (N, K, M)."""
-    num_instances, num_prompts, num_candidates = rankings.shape
-    slots = np.repeat(target_slots, num_prompts)
-    ranks = target_ranks(rankings.reshape(-1, num_candidates), slots)
-    return ranks.reshape(num_instances, num_prompts)
-
-
 def target_rewards(rankings: IntArray, target_slots: IntArray) -> FloatArray:
     """NDCG@10 of every prompt, (N, K), from rankings (N, K, M)."""
-    return ndcg_of_ranks(target_ranks_by_prompt(rankings, target_slots), k=10)
+    num_instances, num_prompts, num_candidates = rankings.shape
+    ranks = target_ranks(rankings.reshape(-1, num_candidates), np.repeat(target_slots, num_prompts))
+    return ndcg_of_ranks(ranks.reshape(num_instances, num_prompts), k=10)
 
 
 def transfer_gain(rewards: FloatArray, users: IntArray, *, seed: int = 0) -> Interval | None:

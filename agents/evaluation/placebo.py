@@ -22,19 +22,20 @@ _MOST_AT_ONCE: Final = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateScores:
-    """NDCG@10 of every candidate, as if it were the target, over all prompts."""
+    """NDCG@k of every candidate, as if it were the target, over all prompts."""
 
     mean: FloatArray  # (N, M)
     best: FloatArray  # (N, M) of all K prompts
     best_of_tries: FloatArray  # (N, M) expected best of `tries` random prompts
 
 
-def score_candidates(rankings: IntArray, *, tries: int) -> CandidateScores:
+def score_candidates(rankings: IntArray, *, tries: int, k: int = 10) -> CandidateScores:
     """Scores every candidate as if it were the target.
 
     Args:
         rankings: Candidate slots, best first. Shape: (N, K, M).
         tries: Random prompts, drawn without replacement.
+        k: Cut-off of NDCG.
     """
     num_instances, num_prompts, num_candidates = rankings.shape
     probabilities = first_place_probabilities(num_prompts, tries=tries)
@@ -47,7 +48,7 @@ def score_candidates(rankings: IntArray, *, tries: int) -> CandidateScores:
     for start in range(0, num_instances, at_once):
         rows = slice(start, start + at_once)
         places = np.argsort(rankings[rows], axis=2)
-        ascending = np.sort(ndcg_of_ranks(places, k=10), axis=1)  # over prompts
+        ascending = np.sort(ndcg_of_ranks(places, k=k), axis=1)  # over prompts
         found.mean[rows] = ascending.mean(axis=1)
         found.best[rows] = ascending[:, -1]
         found.best_of_tries[rows] = np.einsum("nkm,k->nm", ascending[:, ::-1], probabilities)

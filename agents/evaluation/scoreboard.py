@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from rpp_agents.algorithms.random import RandomAgent
 from rpp_agents.base import Agent
+from rpp_agents.evaluation.placebo import match_placebo, score_candidates
 from rpp_agents.evaluation.statistics import Interval, bootstrap_mean
 from rpp_agents.registry import load_agent
 from rpp_agents.rollouts.play import PlayedEpisodes, play
@@ -217,31 +218,42 @@ def _rows(
         ("oracle, the policy's tries", "knows the target", policy_play.best(), policy_play),
         ("oracle, random tries", "knows the target", random_play.best(), random_play),
     ]
+    placebo = []
     if oracle:
-        every_prompt = rank_every_prompt(mdp, ids)
+        every_prompt, rankings = rank_every_prompt(mdp, ids)
         found.append(
             ("oracle, every prompt", "knows the target", every_prompt.best(), every_prompt)
         )
-    found.append(("LightGCN alone", "no LLM, for scale", lightgcn_ranks(mdp, ids), None))
+        if mdp.instances.num_candidates > 1:
+            slots = mdp.instances.target_slots[ids]
+            placebo.append(_placebo_row(rankings, slots, baseline, seed))
+    beside = ("LightGCN alone", "no LLM, for scale", lightgcn_ranks(mdp, ids), None)
     return [
         _chance_row(mdp.instances.num_candidates, baseline, seed),
         *(_row(name, note, ranks, played, baseline, seed) for name, note, ranks, played in found),
+        *placebo,
+        _row(*beside, baseline, seed),
     ]
 
 
-def rank_every_prompt(mdp: PromptMDP, ids: IntArray) -> PlayedEpisodes:
-    """Ranks with every combination of sentences from the initial state, each counted as a step."""
+def rank_every_prompt(mdp: PromptMDP, ids: IntArray) -> tuple[PlayedEpisodes, IntArray]:
+    """Ranks with every combination of sentences from the initial state, each counted as a step.
+
+    Returns:
+        The episodes, and the rankings, (U, K, M).
+    """
     combinations = np.array(list(itertools.product(*map(range, mdp.catalog.num_choices))))
     calls_before = mdp.recommender.llm_calls
-    ranks, recognised = [], []
+    ranks, recognised, rankings = [], [], []
     for instance in tqdm(ids, desc="oracle", unit="user"):
         start = mdp.initial(np.full(len(combinations), instance))
         state = mdp.transition(start, combinations)
         metrics = step_metrics(mdp, state)
         ranks.append(metrics["target_rank"].astype(np.int64))
         recognised.append(metrics["recognised"])
+        rankings.append(state.rankings.astype(np.int16))
     nothing = np.full((len(combinations), len(ids)), np.nan)
-    return PlayedEpisodes(
+    played = PlayedEpisodes(
         instance_ids=ids,
         actions=np.repeat(combinations[:, None], len(ids), axis=1),
         ranks=np.stack(ranks, axis=1),
@@ -250,6 +262,7 @@ def rank_every_prompt(mdp: PromptMDP, ids: IntArray) -> PlayedEpisodes:
         values=nothing,
         llm_calls=mdp.recommender.llm_calls - calls_before,
     )
+    return played, np.stack(rankings)
 
 
 def lightgcn_ranks(mdp: PromptMDP, ids: IntArray) -> IntArray:
@@ -277,6 +290,26 @@ def _row(
         gain=gain,
         recognised=None if played is None else float(played.recognised.mean()),
         llm_calls=None if played is None else played.llm_calls,
+    )
+
+
+def _placebo_row(
+    rankings: IntArray, target_slots: IntArray, baseline: FloatArray | None, seed: int
+) -> ScoreboardRow:
+    """The oracle of candidates that are not the target; see `match_placebo`."""
+
+    def placebo(k: int) -> FloatArray:
+        candidates = score_candidates(rankings, tries=1, k=k)
+        return match_placebo(candidates.best, candidates.mean, target_slots).scores
+
+    gain = None if baseline is None else bootstrap_mean(placebo(10) - baseline, seed=seed)
+    return ScoreboardRow(
+        name="placebo oracle, every prompt",
+        note="candidates that are not the target",
+        ndcg={k: bootstrap_mean(placebo(k), seed=seed) for k in KS},
+        gain=gain,
+        recognised=None,
+        llm_calls=None,
     )
 
 

@@ -51,6 +51,8 @@ def test_the_oracle_is_exact_and_every_user_counts(trained):
     oracle = row(scoreboard, "oracle, every prompt").ndcg[10].mean
     assert oracle == pytest.approx(every.max(axis=0).mean())
     assert row(scoreboard, "oracle, the policy's tries").ndcg[10].mean <= oracle
+    placebo = row(scoreboard, "placebo oracle, every prompt")
+    assert placebo.ndcg[1].mean <= placebo.ndcg[5].mean <= placebo.ndcg[10].mean < oracle
 
 
 def test_evaluating_twice_gives_the_same_table(trained):

@@ -347,6 +347,7 @@ def test_the_scoreboard_has_every_row_on_the_same_users(finished):
         "oracle, the policy's tries",
         "oracle, random tries",
         "oracle, every prompt",
+        "placebo oracle, every prompt",
         "LightGCN alone",
     ]
     assert rows["chance"].ndcg[10].mean == pytest.approx(0.454, abs=5e-4)

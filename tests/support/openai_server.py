@@ -359,7 +359,7 @@ class OpenAIServer:
         return {"text": text, "logprobs": told, "finish_reason": "length"}
 
     def _likely(self, text, body):
-        most = 20 if self.dialect in ("vllm", "llamacpp") else 5
+        most = {"vllm": 20, "llamacpp": 100_000}.get(self.dialect, 5)
         if body["logprobs"] > most or ("logprob_token_ids" in body and self.dialect != "vllm"):
             raise Refusal(400, f"logprobs must be at most {most}, and nothing else")
         names = [_piece(number) for number in body.get("logprob_token_ids", ())] or LIKELY

@@ -43,8 +43,8 @@ _SKIP_ADVICE: Final = (
     "goes on"
 )
 # Forms of a request for the next token's log-probabilities: the number of most likely tokens, and
-# whether the labels' own ids are sent, which vLLM accepts.
-_NEXT_TOKEN_FORMS: Final = ((20, True), (20, False), (5, False))
+# whether the labels' own ids are sent, which vLLM accepts. llama.cpp has no limit of the number.
+_NEXT_TOKEN_FORMS: Final = ((20, True), (500, False), (20, False), (5, False))
 
 
 class ServerModel:

@@ -127,6 +127,23 @@ def test_labels_are_told_exactly(ask, dialect):
     same(llm.next_token_logprobs(CONTEXTS, LABELS), FAKE.next_token_logprobs(CONTEXTS, LABELS))
 
 
+@pytest.mark.parametrize(("limit", "asked"), [(100_000, [500]), (20, [500, 20]), (5, [500, 20, 5])])
+def test_as_many_likely_tokens_are_asked_for_as_the_server_tells(ask, limit, asked):
+    def amend(path, body, usual):
+        if body.get("logprobs", 0) > limit:
+            return 400, {"error": {"message": f"logprobs must be at most {limit}"}}
+        return 200, usual
+
+    (scores,) = FAKE.next_token_logprobs(["Zzz"], [LIKELY])
+    labels = [[LIKELY[place] for place in scores.argsort()[-3:]]]
+    llm, server = ask(dialect="llamacpp", amend=amend)
+    for _ in range(2):
+        ours = llm.next_token_logprobs(["Zzz"], labels)
+        same(ours, FAKE.next_token_logprobs(["Zzz"], labels))
+    bodies = [each.body for each in server.arrivals if each.path == "/v1/completions"]
+    assert [body["logprobs"] for body in bodies] == [*asked, asked[-1]]
+
+
 def test_labels_that_are_not_likely_are_not_told(ask):
     llm, _ = ask(dialect="openai")
     (full,) = FAKE.next_token_logprobs(["Zzz"], [LIKELY])

@@ -3,6 +3,8 @@
 # make check: lint, format, types and documentation, each strictly; check-lint and so on alone.
 # make test-slow: the tests that take minutes: fuzzing, processes killed at random, faults.
 # make test-vllm: rank with vLLM, in this process and behind its server, in an environment of its own.
+# make test-servers: rank with other servers, in an environment of its own; its first run compiles
+#   llama.cpp for half an hour.
 # make test-libraries: train with every other library, each installed in an environment of its own.
 PYTHON ?= python3
 RUN ?= runs/movies
@@ -11,7 +13,7 @@ BIN := .venv/bin
 LIBRARIES := rllib torchrl benchmarl tianshou skrl agilerl
 
 .PHONY: train test check check-lint check-format check-types check-docs
-.PHONY: .venv/typing/rpp_agents test-slow test-vllm test-libraries $(LIBRARIES:%=test-%)
+.PHONY: .venv/typing/rpp_agents test-slow test-vllm test-servers test-libraries $(LIBRARIES:%=test-%)
 
 train: .venv/installed
 	@if [ -f $(RUN)/config.json ]; then \
@@ -53,6 +55,10 @@ test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/rpp fetch --all
 	.venv-vllm/bin/python -m pytest tests/engines
 
+test-servers: .venv-servers/installed
+	.venv-servers/bin/rpp fetch --all
+	.venv-servers/bin/python -m pytest tests/servers
+
 test-libraries: $(LIBRARIES:%=test-%)
 
 $(LIBRARIES:%=test-%): test-%: .venv-%/installed
@@ -84,3 +90,7 @@ test-rllib: STANDARDS := tests/standards tests/rpp_env/envs/test_views.py -m 'no
 	@touch $@
 
 .venv-rllib/installed: AND := ,sb3
+
+.venv-servers/installed: AND := ,agents,llm,openai
+# Only the library is compiled, for this machine's processor.
+.venv-servers/installed: export CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DMTMD_BUILD=OFF

@@ -1,6 +1,6 @@
 """The one door to a ranking: `Recommender.rank`; and what strategies have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
@@ -83,7 +83,7 @@ class LLMRecommender:
         self._strategy = strategy
         self._asked = AskedPrompts()
         # Only servers may lack it.
-        self._has_to_try_template = asks_chats and hasattr(llm, "max_in_flight")
+        self._has_to_try_server = asks_chats and hasattr(llm, "max_in_flight")
 
     @property
     def llm(self) -> CachedLLM:
@@ -113,15 +113,21 @@ class LLMRecommender:
         """Empty: the LLM decides."""
         return ""
 
-    def _try_template(self) -> None:
+    def _try_server(self, try_capability: Callable[[str], object]) -> None:
         """Asks for the text of a chat before the first ranking, if prompts will need it.
 
+        The capability is tried first: without it another catalog would not help.
+
+        Args:
+            try_capability: Asks the LLM for what the strategy needs, after a text.
+
         Raises:
-            LLMError: The server does not report it.
+            LLMError: The server lacks the capability, or does not report its chat template.
         """
-        if self._has_to_try_template:
+        if self._has_to_try_server:
+            try_capability("A film:")
             self._llm.apply_chat_template(system="", user="Which film next?")
-            self._has_to_try_template = False
+            self._has_to_try_server = False
 
     def _count(self, prompts: Sequence[Prompt]) -> None:
         self._asked.add(map(prompt_key, prompts))

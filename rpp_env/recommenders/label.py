@@ -73,7 +73,7 @@ class LabelRecommender(LLMRecommender):
             LLMError: The LLM gave a score that is infinite; or it does not report its chat
                 template, and a prompt will need it.
         """
-        self._try_template()
+        self._try_server(lambda text: self._llm.next_token_logprobs([text], [[]]))
         rendered = prompts.render()
         means = self._position_means()
         orders = [shown_orders(prompt, self._permutations, self._seed) for prompt in rendered]

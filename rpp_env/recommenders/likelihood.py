@@ -36,7 +36,7 @@ class LikelihoodRecommender(LLMRecommender):
             LLMError: The LLM gave a score that is not finite, other than for a prompt it refused;
                 or it does not report its chat template, and a prompt will need it.
         """
-        self._try_template()
+        self._try_server(lambda text: self._llm.loglikelihood([text], [[" Heat"]]))
         rendered = prompts.render()
         contexts = self._llm.open_chats([chat_or_text(prompt) for prompt in rendered])
         continuations = [

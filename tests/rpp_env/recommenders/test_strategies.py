@@ -181,7 +181,20 @@ def test_a_server_without_a_template_is_found_out_before_the_first_ranking(serve
     llm = load_llm(f"openai:fake@{server.url}")
     with pytest.raises(LLMError, match=r"chat template.*plain text.*generation"):
         build_recommender(llm, config, renderer=with_chats).rank(batch(with_chats, [0]))
-    assert not [each for each in server.arrivals if "completions" in each.path]
+    assert not [each for each in server.arrivals if "Seen:" in str(each.body)]
+    llm.close()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [RankingConfig(), RankingConfig(strategy="label", calibrate=False)],
+    ids=lambda config: config.strategy,
+)
+def test_a_server_without_the_capability_is_not_said_to_lack_a_template(serve, config):
+    with_chats, _ = renderer("letters")
+    llm = load_llm(f"openai:fake@{serve(dialect='ollama').url}")
+    with pytest.raises(LLMError, match=r"did not .*generation works"):
+        build_recommender(llm, config, renderer=with_chats).rank(batch(with_chats, [0]))
     llm.close()
 
 

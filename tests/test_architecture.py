@@ -158,10 +158,22 @@ def test_no_file_is_named_for_nothing():
 
 
 def test_importing_the_environment_loads_no_extra(tmp_path):
-    script = "import sys, rpp_env; print(*{name.split('.')[0] for name in sys.modules})"
+    script = (
+        "import sys; from rpp_env import *; print(*{name.split('.')[0] for name in sys.modules})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     loaded = set(done.stdout.split())
     assert {"rpp_env", "numpy", "gymnasium", "pettingzoo"} <= loaded
     assert not loaded & EXTRAS
+
+
+def test_the_package_imports_its_rooms_when_they_are_used():
+    script = (
+        "import sys, rpp_env; assert 'rpp_env.mdp' not in sys.modules; "
+        "assert set(dir(rpp_env)) >= set(rpp_env.__all__); "
+        "assert rpp_env.PromptMDP is rpp_env.mdp.prompt_mdp.PromptMDP; "
+        "assert not hasattr(rpp_env, 'nonsense')"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

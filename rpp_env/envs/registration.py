@@ -5,8 +5,6 @@ from typing import Any, Final
 
 import gymnasium
 
-from rpp_env.planted.suite import AXES, VERSION
-
 _ENTRY_POINTS: Final = {
     "rpp/MovieLensRecorded-v0": ("recorded_env", "recorded_vector_env"),
     "rpp/MovieLensRecordedTuple-v0": ("recorded_tuple_env", None),
@@ -14,12 +12,28 @@ _ENTRY_POINTS: Final = {
     "rpp/MovieLensTuple-v0": ("live_tuple_env", None),
 }
 
-_TASKS: Final = [(axis, level) for axis, levels in AXES.items() for level in levels]
+# The names of `rpp_env.planted.AXES`, whose import takes longer than that of Gymnasium.
+PLANTED_LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
+    "shared": ("easy", "middle", "hard"),
+    "user": ("linear", "clusters", "exclusive-or"),
+    "coordination": ("easy", "middle", "hard", "all-four"),
+    "feedback": ("easy", "middle", "hard"),
+    "memory": ("easy", "middle", "hard"),
+    "sequence": ("reach", "stop", "valley"),
+    "noise": ("easy", "middle", "hard"),
+    "sentences": ("4", "32", "256"),
+    "users": ("20", "200", "2000", "10000"),
+    "cost": ("easy", "middle", "hard"),
+}
+PLANTED_VERSION: Final = "v0"
+_TASKS: Final = [(axis, level) for axis, levels in PLANTED_LEVELS.items() for level in levels]
 
 ENV_IDS: Final = tuple(_ENTRY_POINTS)
 """The ids for `gymnasium.make` and `gymnasium.make_vec`."""
 
-PLANTED_ENV_IDS: Final = tuple(f"rpp/Planted-{axis}-{level}-{VERSION}" for axis, level in _TASKS)
+PLANTED_ENV_IDS: Final = tuple(
+    f"rpp/Planted-{axis}-{level}-{PLANTED_VERSION}" for axis, level in _TASKS
+)
 """The ids of the planted suite. Each is also there with ``PlantedTuple`` for ``Planted``."""
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import rpp_env
+from rpp_env.envs.registration import PLANTED_LEVELS, PLANTED_VERSION
 from rpp_env.planted import AXES, evaluate_policy, planted_mdp, planted_task
+from rpp_env.planted.suite import VERSION
 
 TASKS = [(axis, level) for axis, levels in AXES.items() for level in levels]
 each_task = pytest.mark.parametrize(("axis", "level"), TASKS)
@@ -146,3 +148,9 @@ def test_a_price_is_part_of_the_reward():
         state = task.mdp.transition(task.mdp.initial(ids), choices)
         ndcg = task.mdp.ndcg(state, k=10)
         np.testing.assert_allclose(task.mdp.reward(state), ndcg - price)
+
+
+def test_the_ids_name_every_task():
+    levels = {axis: tuple(levels) for axis, levels in AXES.items()}
+    assert levels == PLANTED_LEVELS
+    assert PLANTED_VERSION == VERSION

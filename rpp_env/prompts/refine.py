@@ -19,7 +19,7 @@ from rpp_env.llm.base import GENERATE, LLM, Chat, Decoding, llm_identity
 from rpp_env.llm.cached import CachedLLM
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
-from rpp_env.progress import part
+from rpp_env.progress.listening import part
 from rpp_env.prompts.catalog import (
     HistoryRecords,
     OutputFormat,

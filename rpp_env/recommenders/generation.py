@@ -13,7 +13,7 @@ from rpp_env.llm.base import LLM, STRUCTURED_OUTPUTS, Completion, Decoding
 from rpp_env.llm.load import require_capability
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
-from rpp_env.progress import requests_per_prompt
+from rpp_env.progress.listening import requests_per_prompt
 from rpp_env.prompts.render import reorder_candidates
 from rpp_env.recommenders.base import LLMRecommender
 from rpp_env.recommenders.ordering import borda_scores

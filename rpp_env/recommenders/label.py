@@ -9,7 +9,7 @@ from rpp_env.errors import RppError
 from rpp_env.llm.base import LLM
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
-from rpp_env.progress import part, requests_per_prompt
+from rpp_env.progress.listening import part, requests_per_prompt
 from rpp_env.prompts.render import reorder_candidates
 from rpp_env.recommenders.base import LLMRecommender
 from rpp_env.recommenders.ordering import order_by_score

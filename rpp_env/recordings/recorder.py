@@ -21,7 +21,7 @@ from rpp_env.files import atomic_write
 from rpp_env.mdp.prompt_mdp import PromptMDP
 from rpp_env.option_checks import check_seed, whole_number
 from rpp_env.paths import expand_path
-from rpp_env.progress import listening
+from rpp_env.progress.listening import listening
 from rpp_env.prompts.catalog_file import catalog_text
 from rpp_env.recordings.recording import Recording
 from rpp_env.types import IntArray, PromptBatch

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from rpp_env.locks import CopyableLock
 from rpp_env.option_checks import whole_number
-from rpp_env.progress import answered, completing, listening
+from rpp_env.progress.listening import answered, completing, listening
 from rpp_env.store.answers import AnswerStore
 from rpp_env.store.side_by_side import call_side_by_side
 

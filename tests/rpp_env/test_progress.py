@@ -9,7 +9,7 @@ import pytest
 from strategy_prompts import small_mdp
 
 from rpp_env.llm import FakeLLM, OpenAILLM
-from rpp_env.progress import answered, completing, listening, part, requests_per_prompt
+from rpp_env.progress.listening import answered, completing, listening, part, requests_per_prompt
 from rpp_env.recordings import record
 from rpp_env.recordings.recorder import every_prompt
 from rpp_env.store import AnswerStore

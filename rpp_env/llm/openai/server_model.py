@@ -29,7 +29,7 @@ from rpp_env.llm.openai.responses import (
 from rpp_env.llm.openai.schema_check import SchemaCheck
 from rpp_env.llm.openai.tokens import ServerTokens, messages
 from rpp_env.llm.usage import LLMUsage
-from rpp_env.progress import answered
+from rpp_env.progress.listening import answered
 from rpp_env.types import FloatArray
 
 _T = TypeVar("_T")

@@ -14,7 +14,7 @@ from rpp_env.llm.transformers.packing import TokenTree
 from rpp_env.llm.transformers.parent_watch import end_with_parent
 from rpp_env.llm.transformers.text_writer import TextWriter, WritingJob, Written, plan_jobs
 from rpp_env.llm.transformers.tree_scorer import GPU_BATCH_TOKENS, TreeScorer
-from rpp_env.progress import answered
+from rpp_env.progress.listening import answered
 from rpp_env.types import FloatArray
 
 # Rows that one process generates at once on a CPU; 32 rows take SmolLM2-135M little longer than 16.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rpp_env.llm.transformers.packing import TokenTree
-from rpp_env.progress import answered
+from rpp_env.progress.listening import answered
 from rpp_env.types import FloatArray
 
 if TYPE_CHECKING:

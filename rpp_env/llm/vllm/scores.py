@@ -13,7 +13,7 @@ import numpy as np
 
 from rpp_env.errors import LLMError
 from rpp_env.llm.vllm.engine import VllmEngine
-from rpp_env.progress import answered
+from rpp_env.progress.listening import answered
 from rpp_env.types import FloatArray
 
 Tokens = tuple[int, ...]

@@ -14,6 +14,7 @@ draw, and reach more than the optimum, which is an expectation over draws.
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ class Law(ABC):
 
     exact = False
     redrawn_each_step = False
+    always_readable = True
 
     def __init__(self, instances: Instances, *, seed: int) -> None:
         self.instances = instances
@@ -53,6 +55,21 @@ class Law(ABC):
         )
         # (N, M - 1) candidates other than the target, in an order of the instance's own
         self._others = orders[orders != instances.target_slots[:, None]].reshape(len(orders), -1)
+
+    @cached_property
+    def _num_variants(self) -> int:
+        return len(self._rankings) // len(self.instances)
+
+    @cached_property
+    def _rankings(self) -> RankingBatch:
+        """The rankings of `_variants`, instance by instance; they are checked once."""
+        rankings, recognised = self._variants()
+        flat = rankings.reshape(-1, rankings.shape[-1])
+        return RankingBatch(
+            rankings=flat,
+            scores=-np.argsort(flat, axis=1).astype(np.float64),
+            num_recognised=np.tile(recognised, len(rankings)),
+        )
 
     @property
     def rankings_must_be_hidden(self) -> bool:
@@ -96,33 +113,45 @@ class Law(ABC):
         return self.expected_ndcg(ids, choices, lengths) - self.price(choices, lengths)
 
     def rank(self, prompts: PromptBatch) -> RankingBatch:
-        """Draws the rankings of prompts."""
+        """Draws the rankings of prompts, and looks them up."""
+        return self._rankings.select(
+            prompts.instance_ids * self._num_variants + self._draw(prompts)
+        )
+
+    def _variants(self) -> tuple[IntArray, IntArray]:
+        """All rankings of each instance: those with the target at each rank, best first.
+
+        Where answers may not be parsed, the same follow once more with no candidate recognised.
+
+        Returns:
+            Rankings of shape (N, V, M), and of each variant the number recognised, of shape (V,).
+        """
+        num_instances, num_candidates = self.instances.candidates.shape
+        rankings = np.empty((num_instances, num_candidates, num_candidates), dtype=np.int64)
+        for rank in range(num_candidates):
+            rankings[:, rank, :rank] = self._others[:, :rank]
+            rankings[:, rank, rank] = self.instances.target_slots
+            rankings[:, rank, rank + 1 :] = self._others[:, rank:]
+        recognised = np.full(num_candidates, num_candidates)
+        if self.always_readable:
+            return rankings, recognised
+        return np.concatenate([rankings, rankings], axis=1), np.append(recognised, 0 * recognised)
+
+    def _draw(self, prompts: PromptBatch) -> IntArray:
+        """Index of each prompt's ranking among the variants of its instance. Shape: (B,)."""
         ids, choices, lengths = prompts.instance_ids, prompts.choices, prompts.history_lengths
         quality = self.quality(ids, choices, lengths)
         num_candidates = self.instances.num_candidates
-        recognised = np.full(len(ids), num_candidates)
         if self.exact:
-            ranks = self._exact_ranks(quality)
-        else:
-            steps = prompts.steps if self.redrawn_each_step else np.zeros(len(ids), dtype=np.int64)
-            draws = _uniform(self._seed, ids, lengths, steps, *choices.T)
-            readable = draws[2] < self.recognised(ids, choices, lengths)
-            on_top = readable & (draws[0] < quality)
-            ranks = np.where(on_top, 0, (draws[1] * num_candidates).astype(np.int64))
-            recognised = np.where(readable, num_candidates, 0)
-        return self._with_target_at(ranks, ids, recognised)
-
-    def _with_target_at(self, ranks: IntArray, ids: IntArray, recognised: IntArray) -> RankingBatch:
-        num_candidates = self.instances.num_candidates
-        places = np.tile(np.arange(num_candidates), (len(ids), 1))
-        rankings = np.empty_like(places)
-        rankings[places != ranks[:, None]] = self._others[ids].ravel()
-        rankings[np.arange(len(ids)), ranks] = self.instances.target_slots[ids]
-        return RankingBatch(
-            rankings=rankings,
-            scores=-np.argsort(rankings, axis=1).astype(np.float64),
-            num_recognised=recognised,
-        )
+            return self._exact_ranks(quality)
+        steps = prompts.steps if self.redrawn_each_step else np.zeros_like(ids)
+        top, place, parsed = _uniform(self._seed, ids, lengths, steps, *choices.T)
+        ranks = (place * num_candidates).astype(np.int64)
+        if self.always_readable:
+            return np.where(top < quality, 0, ranks)
+        readable = parsed < self.recognised(ids, choices, lengths)
+        ranks = np.where(readable & (top < quality), 0, ranks)
+        return np.where(readable, ranks, ranks + num_candidates)
 
     def _exact_ranks(self, quality: FloatArray) -> IntArray:
         places = (1 - quality) * (self.instances.num_candidates - 1)
@@ -151,30 +180,28 @@ class TableLaw(Law):
     def quality(self, ids: IntArray, choices: IntArray, lengths: IntArray) -> FloatArray:
         """Mean over patterns; see `Law`."""
         kinds = self.kinds[ids]
-        values = [
-            table[kinds, column] for table, column in zip(self.tables, choices.T, strict=True)
-        ]
-        mean: FloatArray = np.mean(values, axis=0)
-        return mean
+        total: FloatArray = np.zeros(len(ids))
+        for table, column in zip(self.tables, choices.T, strict=True):
+            total += table[kinds, column]
+        return total / len(self.tables)
 
 
 def _uniform(seed: int, *columns: IntArray) -> FloatArray:
     """Returns three numbers in [0, 1) per row, a hash of seed and row. Shape: (3, B)."""
-    state = _mix(np.full(len(columns[0]), seed, dtype=np.uint64))
-    for column in columns:
-        state = _mix(state ^ column.astype(np.uint64))
-    draws = []
-    for _ in range(3):
-        state = _mix(state)
-        draws.append((state >> np.uint64(11)).astype(np.float64) / float(1 << 53))
-    return np.stack(draws)
+    rows = np.stack(columns, axis=1).astype(np.uint64)
+    key = rows @ _WEIGHTS[: len(columns)] + np.full(1, seed, dtype=np.uint64) * _WEIGHTS[-1]
+    bits = _mix(key + _STREAMS)
+    uniform: FloatArray = (bits >> np.uint64(11)) * 2.0**-53
+    return uniform
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """One round of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195)."""
-    with np.errstate(over="ignore"):
-        state = state + np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
-        return mixed
+    """The mixing function of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195)."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+# Odd numbers: a key is the sum of a row's columns times these, modulo 2**64.
+_WEIGHTS = _mix(np.arange(1, 10, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+_STREAMS = np.arange(1, 4, dtype=np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15)

@@ -19,7 +19,6 @@ from rpp_env.types import (
     Instances,
     IntArray,
     PromptBatch,
-    RankingBatch,
 )
 
 
@@ -52,22 +51,25 @@ class CueLaw(Law):
         quality: FloatArray = ((choices[:, 2] == self.cues[ids]) & (lengths > 1)).astype(np.float64)
         return quality
 
-    def rank(self, prompts: PromptBatch) -> RankingBatch:
-        """As the law says, with the beacon in its place."""
-        ids, lengths = prompts.instance_ids, prompts.history_lengths
-        ranks = self._exact_ranks(self.quality(ids, prompts.choices, lengths))
-        places = np.where(lengths == 1, 2 * self.cues[ids], NUM_CANDIDATES - 2)
-        slots = np.tile(np.arange(NUM_CANDIDATES), (len(ids), 1))
-        others = (slots != ranks[:, None]) & (slots != places[:, None])
-        rankings = np.empty_like(slots)
-        rankings[others] = self._rest[ids].ravel()
-        rankings[np.arange(len(ids)), ranks] = self.instances.target_slots[ids]
-        rankings[np.arange(len(ids)), places] = self._beacons[ids]
-        return RankingBatch(
-            rankings=rankings,
-            scores=-np.argsort(rankings, axis=1).astype(np.float64),
-            num_recognised=np.full(len(ids), NUM_CANDIDATES),
-        )
+    def _variants(self) -> tuple[IntArray, IntArray]:
+        """Three rankings: the first one, and later ones without and with the cue obeyed."""
+        num_instances, last = len(self.cues), NUM_CANDIDATES - 1
+        later = np.full(num_instances, last - 1)
+        rankings = np.empty((num_instances, 3, NUM_CANDIDATES), dtype=np.int64)
+        for variant, (rank, places) in enumerate(
+            ((last, 2 * self.cues), (last, later), (0, later))
+        ):
+            slots = np.tile(np.arange(NUM_CANDIDATES), (num_instances, 1))
+            others = (slots != rank) & (slots != places[:, None])
+            rankings[:, variant][others] = self._rest.ravel()
+            rankings[:, variant, rank] = self.instances.target_slots
+            rankings[np.arange(num_instances), variant, places] = self._beacons
+        return rankings, np.full(3, NUM_CANDIDATES)
+
+    def _draw(self, prompts: PromptBatch) -> IntArray:
+        """See `_variants`; records shown count the steps."""
+        obeyed = prompts.choices[:, 2] == self.cues[prompts.instance_ids]
+        return np.where(prompts.history_lengths == 1, 0, 1 + obeyed)
 
 
 def memory(level: str, *, horizon: int, seed: int) -> PlantedTask:

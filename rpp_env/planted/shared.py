@@ -34,6 +34,7 @@ class NoisyLaw(TableLaw):
     """
 
     redrawn_each_step = True
+    always_readable = False
 
     def __init__(
         self,

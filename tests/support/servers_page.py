@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 SEEN = ROOT / "docs" / "server-strategies.json"
 PAGE = ROOT / "docs" / "server-strategies.md"
 STRATEGIES = ("likelihood", "label", "generation", "generation --constrained")
-BEGIN, END = "<!-- begin: made by the tests -->", "<!-- end: made by the tests -->"
+# The part of the page between these headings is written by the tests.
+BEGIN, END = "## What the tests saw", "## When the error comes"
 
 
 def record(server, *, strategy, error="", **about):

@@ -7,6 +7,7 @@ from typing import Final, Protocol, runtime_checkable
 from rpp_env.llm.base import GENERATE, LLM, LOGLIKELIHOOD, NEXT_TOKEN_LOGPROBS
 from rpp_env.llm.cached import CachedLLM
 from rpp_env.llm.load import require_capability
+from rpp_env.progress.listening import listening
 from rpp_env.prompts.render import prompt_key
 from rpp_env.recommenders.asked_prompts import AskedPrompts
 from rpp_env.types import Prompt, PromptBatch, RankingBatch
@@ -125,8 +126,9 @@ class LLMRecommender:
             LLMError: The server lacks the capability, or does not report its chat template.
         """
         if self._has_to_try_server:
-            try_capability("A film:")
-            self._llm.apply_chat_template(system="", user="Which film next?")
+            with listening(None):  # these are no answers to prompts
+                try_capability("A film:")
+                self._llm.apply_chat_template(system="", user="Which film next?")
             self._has_to_try_server = False
 
     def _count(self, prompts: Sequence[Prompt]) -> None:

@@ -91,4 +91,4 @@ def test_calibration_is_named_and_counted(serve, data):
 def test_a_fit_is_named_where_no_bar_is_shown(serve, data):
     words = ("record", "--out", "x.npz", "--catalog", "movies-chat", "--strategy", "generation")
     with started(serve(), data, *words) as process:
-        read_until(process, "INFO rpp_env.observations.lightgcn: fitting LightGCN to 72")
+        read_until(process, "INFO rpp_env.observations.lightgcn: fitting LightGCN to 60")

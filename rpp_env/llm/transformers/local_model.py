@@ -91,14 +91,19 @@ class LocalModelPool:
     """
 
     def __init__(self, path: str, *, num_workers: int, dtype: str) -> None:
+        self._path = path
+        self._num_workers = num_workers
+        self._dtype = dtype
+        self._pool = self._make_pool()
+
+    def _make_pool(self) -> Any:
         from loky import ProcessPoolExecutor
 
-        self._num_workers = num_workers
-        # loky starts workers without importing the caller's main module.
-        self._pool: Any = ProcessPoolExecutor(
-            max_workers=num_workers,
+        # loky starts workers at the first job, without importing the caller's main module.
+        return ProcessPoolExecutor(
+            max_workers=self._num_workers,
             initializer=_start_worker,
-            initargs=(path, dtype),
+            initargs=(self._path, self._dtype),
             # oneDNN keeps memory for each size of tree. loky would take that for a leak, restart
             # the workers and load the model again.
             env={"LOKY_MAX_MEMORY_LEAK_SIZE": "1e12"},
@@ -144,6 +149,11 @@ class LocalModelPool:
                 "a worker process that runs the model died, perhaps out of memory. Each worker "
                 f"holds the model: use fewer workers (num_workers). {error}"
             ) from error
+        except KeyboardInterrupt:
+            # Python would otherwise wait at its exit until the workers have done all jobs.
+            self.close()
+            self._pool = self._make_pool()
+            raise
 
 
 def _tell_rows(jobs: Sequence[_Job], answers: Iterable[_Answer]) -> list[_Answer]:

@@ -27,8 +27,7 @@ def is_running(pid):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_their_parent(models, end):
+def test_workers_end_with_a_parent_that_is_killed(models):
     parent = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(models["llama"])],
         stdin=subprocess.PIPE,
@@ -41,7 +40,7 @@ def test_workers_end_with_their_parent(models, end):
         workers = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(workers) == 2
         assert all(map(is_running, workers))
-        parent.send_signal(end)
+        parent.kill()
         parent.wait(60)
         until = time.monotonic() + 60
         while any(map(is_running, workers)) and time.monotonic() < until:
@@ -50,4 +49,39 @@ def test_workers_end_with_their_parent(models, end):
     finally:
         parent.kill()
         parent.stdin.close()
+        parent.stdout.close()
+
+
+BUSY_SCRIPT = """
+import sys, time
+from rpp_env.llm.transformers.transformers_llm import TransformersLLM
+llm = TransformersLLM(sys.argv[1], num_workers=2)
+scores = llm.loglikelihood(["a", "b"], [["c"], ["d"]])
+pool = llm._loaded[1]
+try:
+    print(*pool._pool._processes, flush=True)
+    pool._map(time.sleep, [900, 900, 900])
+except KeyboardInterrupt:
+    again = llm.loglikelihood(["a", "b"], [["c"], ["d"]])
+    print("the same" if all((x == y).all() for x, y in zip(scores, again)) else "other", flush=True)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_ctrl_c_ends_what_workers_do_and_the_model_can_be_used_again(models):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", BUSY_SCRIPT, str(models["llama"])],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        text=True,
+    )
+    try:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        time.sleep(1)  # the jobs have begun; if not, the test asks for less
+        parent.send_signal(signal.SIGINT)
+        assert parent.stdout.readline() == "the same\n"
+        assert parent.wait(300) == 0
+        assert not any(map(is_running, workers))
+    finally:
+        parent.kill()
         parent.stdout.close()

@@ -62,7 +62,15 @@ _LENGTH_WORDS: Final = _words(
     ),
 )
 _PASSING_WORDS: Final = _words(
-    *("rate.?limit", "overload", "too many requests", "try again", "temporar", "time.?out"),
+    *(
+        "rate.?limit",
+        "overload",
+        "too many requests",
+        "try again",
+        "try.{0,20}later",
+        "temporar",
+        "time.?out",
+    ),
     *("timed out", "unavailable", "capacity", "(?:model|server).{0,20}loading", "loading model"),
     *("internal.?(?:server.?)?error", "server_error", "api_error", "bad gateway", "busy"),
 )

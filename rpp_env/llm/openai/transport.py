@@ -39,7 +39,7 @@ EMPTY_TRIES = 8
 # After this many malformed answers in a row a server is taken to answer no other way.
 MALFORMED_TRIES = 10
 # After this many times the same 500 in a row, in the server's own words, the request is at fault.
-SAME_ERROR_TRIES = 5
+SAME_ERROR_TRIES = 10
 # A path of a server is taken to be missing after this many pages of HTML.
 PAGE_TRIES = MALFORMED_TRIES
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rpp_agents.benchmark.leaderboard import BEST_FIXED, ORACLE, PLACEBO, Leaderboard
+from rpp_agents.evaluation.picture_style import PICTURE_STYLE
 from rpp_agents.evaluation.statistics import Interval
 from rpp_env.files import atomic_write
 
@@ -20,15 +21,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _DASHES = ("-", "--", ":", "-.")
 _DRAWN_BOUNDS = (BEST_FIXED, ORACLE, PLACEBO)
 _BOUND_COLOUR = "#666666"
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "rpp-env",  # names of clip paths and markers are random without it
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-}
+_STYLE = {**PICTURE_STYLE, "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True}
 
 
 def save_curves(board: Leaderboard, path: Path) -> None:

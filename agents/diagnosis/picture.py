@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import matplotlib as mpl
 import numpy as np
@@ -12,18 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from rpp_agents.diagnosis.fingerprint import Fingerprint
+from rpp_agents.evaluation.picture_style import PICTURE_STYLE
 from rpp_env.files import atomic_write
 
 _LAST, _LEVEL, _CRITIC, _GREY = "#56B4E9", "#0072B2", "#D55E00", "#666666"
 _LOWEST: Final = -0.25  # scores below are drawn at the edge
 _PER_ROW: Final = 4
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "rpp-env",  # names of clip paths and markers are random without it
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-}
+_STYLE = {**PICTURE_STYLE, "axes.spines.left": False}
 
 
 def save_fingerprints(fingerprints: Sequence[Fingerprint], path: Path) -> None:

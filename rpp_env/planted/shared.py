@@ -1,25 +1,14 @@
 """Axes `shared` and `noise`: one prompt is best for everybody."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from rpp_env.planted.law import TableLaw
 from rpp_env.planted.static import peaked_tables, same_for_all, static_task
 from rpp_env.planted.task import PlantedTask, make_problem, make_task_mdp
 from rpp_env.types import NUM_PATTERNS, FloatArray, Instances, IntArray
-
-
-def shared(level: str, *, high: float, low: float, seed: int) -> PlantedTask:
-    """One prompt is best for everybody; how much better decides the level."""
-    problem, sizes = make_problem(seed=seed), (4, 4, 4, 4)
-    best = np.random.default_rng(seed).integers(sizes, size=(1, NUM_PATTERNS))
-    law = TableLaw(
-        problem.instances,
-        tables=peaked_tables(sizes, best, high, low),
-        kinds=np.zeros(len(problem.instances), dtype=np.int64),
-        seed=seed,
-    )
-    mdp = make_task_mdp(problem, law, sizes=sizes, seed=seed)
-    return static_task("shared", level, mdp, law, same_for_all(best[0]))
 
 
 class NoisyLaw(TableLaw):
@@ -53,16 +42,27 @@ class NoisyLaw(TableLaw):
         return np.full(len(ids), self._readable)
 
 
+def shared(level: str, *, high: float, low: float, seed: int) -> PlantedTask:
+    """One prompt is best for everybody; how much better decides the level."""
+    return _one_best_prompt("shared", level, TableLaw, high=high, low=low, seed=seed)
+
+
 def noise(level: str, *, high: float, low: float, readable: float, seed: int) -> PlantedTask:
     """As `shared`, with rankings that vary for one prompt, and answers that cannot be read."""
+    law = partial(NoisyLaw, readable=readable)
+    return _one_best_prompt("noise", level, law, high=high, low=low, seed=seed)
+
+
+def _one_best_prompt(
+    axis: str, level: str, make_law: Callable[..., TableLaw], *, high: float, low: float, seed: int
+) -> PlantedTask:
     problem, sizes = make_problem(seed=seed), (4, 4, 4, 4)
     best = np.random.default_rng(seed).integers(sizes, size=(1, NUM_PATTERNS))
-    law = NoisyLaw(
+    law = make_law(
         problem.instances,
         tables=peaked_tables(sizes, best, high, low),
         kinds=np.zeros(len(problem.instances), dtype=np.int64),
         seed=seed,
-        readable=readable,
     )
     mdp = make_task_mdp(problem, law, sizes=sizes, seed=seed)
-    return static_task("noise", level, mdp, law, same_for_all(best[0]))
+    return static_task(axis, level, mdp, law, same_for_all(best[0]))

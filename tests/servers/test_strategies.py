@@ -52,20 +52,21 @@ CONTEXTS = ["Answer with a letter, A, B or C. My answer is", "I saw Heat and Ali
 
 
 @pytest.mark.parametrize(
-    ("capability", "texts"),
+    ("strategy", "capability", "texts"),
     [
-        ("loglikelihood", [" Fargo", " The Usual Suspects", " Toy Story"]),
-        ("next_token_logprobs", [" A", " B", " C"]),
+        ("likelihood", "loglikelihood", [" Fargo", " The Usual Suspects", " Toy Story"]),
+        ("label", "next_token_logprobs", [" A", " B", " C"]),
     ],
 )
 def test_log_probabilities_are_the_models_or_there_are_none(
-    tried, connect, reference, capability, texts
+    tried, connect, reference, strategy, capability, texts
 ):
     asked = (CONTEXTS, [texts] * len(CONTEXTS))
-    try:
-        ours = getattr(connect(timeout=120), capability)(*asked)
-    except LLMError as error:
-        pytest.skip(str(error))
+    ask = getattr(connect(timeout=120), capability)
+    if strategy not in tried.works:
+        with pytest.raises(LLMError, match=r"Strategy|did not"):
+            ask(*asked)
+        return
+    ours = ask(*asked)
     theirs = getattr(reference, capability)(*asked)
-    print(ours, theirs)
     np.testing.assert_allclose(ours, theirs, atol=0.5)

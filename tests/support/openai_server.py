@@ -14,40 +14,21 @@ import struct
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+
+from openai_dialects import (
+    DIALECTS,
+    ECHOING,
+    FAULTS,
+    LIKELY,
+    OPENING,
+    OPENING_ID,
+    Arrival,
+    Refusal,
+    piece,
+)
 
 from rpp_env.llm.base import Chat, Decoding
 from rpp_env.llm.fake import FakeLLM, split_tokens
-
-FAULTS = ("timeout", "429", "500", "503", "reset", "half", "not_json", "shape", "empty")
-# vllm: tokens, echo, labels by id. openai: 5 likeliest tokens, no echo. echo: as OpenAI's once was,
-# echo with a token written at least, nothing about tokens. llamacpp: its own /tokenize, a template,
-# log-probabilities as chats have them. ollama: chats alone. lmstudio: as echo, but it answers 200
-# with an error text on a path that it does not have. shifted: as echo, but each echoed token is
-# scored by the logits after it.
-DIALECTS = ("vllm", "openai", "echo", "llamacpp", "ollama", "lmstudio", "shifted")
-ECHOING = ("vllm", "echo", "lmstudio", "shifted")
-OPENING, OPENING_ID = "<s>", 1
-LIKELY = [f"{space}{letter}" for letter in "ABCDEFGHIJ" for space in ("", " ")]
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A request as it came."""
-
-    path: str
-    body: dict
-    seconds: float  # by the monotonic clock
-    fault: str | None
-
-
-class Refusal(Exception):
-    """An answer with another status than 200."""
-
-    def __init__(self, status, message, code=None):
-        super().__init__(message)
-        self.status = status
-        self.answer = {"error": {"message": message, "type": "error", "code": code}}
 
 
 class OpenAIServer:
@@ -298,7 +279,7 @@ class OpenAIServer:
         return {"tokens": ids, "count": len(ids), "max_model_len": 8192}
 
     def _detokenize(self, body):
-        return {"prompt": "".join(map(_piece, body["tokens"]))}
+        return {"prompt": "".join(map(piece, body["tokens"]))}
 
     def _template(self, messages):
         turns = {message["role"]: message["content"] for message in messages}
@@ -332,7 +313,7 @@ class OpenAIServer:
         else:
             assert self.dialect == "vllm"
             ids = prompt
-        text = "".join(map(_piece, ids[1:] if self.opened else ids))
+        text = "".join(map(piece, ids[1:] if self.opened else ids))
         if body.get("echo"):
             return self._choices(self._echoed(ids, text, body), body)
         if body.get("logprobs") is not None:
@@ -347,7 +328,7 @@ class OpenAIServer:
             raise Refusal(400, "echo does not go with logprobs")
         if self.dialect != "vllm" and not body["max_tokens"]:
             raise Refusal(400, "max_tokens must be 1 or more")
-        pieces = [_piece(number) for number in ids]
+        pieces = [piece(number) for number in ids]
         first = int(self.opened)
         log_probs = [0.0] * first + self.llm.token_logprobs("", pieces[first:])
         if body["max_tokens"]:
@@ -362,7 +343,7 @@ class OpenAIServer:
         most = {"vllm": 20, "llamacpp": 100_000}.get(self.dialect, 5)
         if body["logprobs"] > most or ("logprob_token_ids" in body and self.dialect != "vllm"):
             raise Refusal(400, f"logprobs must be at most {most}, and nothing else")
-        names = [_piece(number) for number in body.get("logprob_token_ids", ())] or LIKELY
+        names = [piece(number) for number in body.get("logprob_token_ids", ())] or LIKELY
         (log_probs,) = self.llm.next_token_logprobs([text], [names])
         pairs = sorted(zip(log_probs.tolist(), names, strict=True), reverse=True)
         if "logprob_token_ids" not in body:
@@ -389,12 +370,6 @@ class OpenAIServer:
     def _choices(self, choice, body):
         usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
         return {"id": "1", "model": body["model"], "choices": [choice], "usage": usage}
-
-
-def _piece(number):
-    if number == OPENING_ID:
-        return OPENING
-    return number.to_bytes((number.bit_length() + 7) // 8)[1:].decode()
 
 
 def _reset(writer):

@@ -12,7 +12,6 @@ from rpp_agents import AgentSpec, make_agent
 from rpp_agents.benchmark.cell_files import cell_path
 from rpp_agents.benchmark.experiment import Cell, Variant, run_cell
 from rpp_agents.benchmark.leaderboard_report import to_markdown
-from rpp_agents.benchmark.plots import spread
 from rpp_agents.cli import benchmark_command as benchmark
 from rpp_agents.cli import main as cli
 from rpp_agents.cli.benchmark_command import Benchmark, run_benchmark, variants, write_results
@@ -399,9 +398,3 @@ def test_the_leaderboard_is_printed_whole_in_80_columns(finished, capsys):
 def test_cells_have_files_of_their_own(tmp_path):
     cells = [one_cell(), one_cell(seed=1), one_cell(agent="random")]
     assert len({cell_path(tmp_path, cell) for cell in cells}) == 3
-
-
-def test_labels_are_spread_apart_below_the_top():
-    assert spread([0.0, 0.5, 1.0], gap=0.1, high=1.0) == [0.0, 0.5, 1.0]
-    assert spread([0.2, 0.2, 0.9], gap=0.1, high=1.0) == pytest.approx([0.2, 0.3, 0.9])
-    assert spread([0.9, 1.0, 1.0], gap=0.1, high=1.0) == pytest.approx([0.8, 0.9, 1.0])

@@ -5,97 +5,23 @@ import json
 import pickle
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
-from strategy_prompts import batch, renderer
+from numbers_llm import CAPABILITIES, DECODING, Numbers, cached, counters, right, write
 from threads import let_others_run
 
 from rpp_env.errors import LLMError
-from rpp_env.llm import CachedLLM, Chat, Completion, Decoding, FakeLLM
-from rpp_env.llm.answer_format import (
-    read_completion,
-    read_opened_chat,
-    read_scores,
-    write_completion,
-    write_opened_chat,
-    write_scores,
-)
-from rpp_env.recommenders import RankingConfig, build_recommender
+from rpp_env.llm import CachedLLM, Chat, Completion, Decoding
 from rpp_env.store import AnswerStore
-
-DECODING = Decoding(temperature=0.5)
-CAPABILITIES = ("loglikelihood", "next_token_logprobs", "generate")
-
-
-class Numbers:
-    """Answers prompts that are numbers, after `before` has seen each; remembers its batches."""
-
-    name = "numbers"
-    capabilities = frozenset(CAPABILITIES)
-
-    def __init__(self, before=lambda number: None, **attributes):
-        self.before = before
-        self.batches = []
-        self.__dict__.update(attributes)
-
-    def identity(self):
-        return {"name": self.name, "weights": "a"}
-
-    def apply_chat_template(self, *, system, user):
-        return f"<{system}|{user}>"
-
-    def _take(self, prompts):
-        for prompt in prompts:
-            self.before(int(prompt))
-        self.batches.append([int(prompt) for prompt in prompts])
-
-    def loglikelihood(self, contexts, continuations):
-        self._take(contexts)
-        return [
-            -float(context) - np.arange(len(follow)) / 7
-            for context, follow in zip(contexts, continuations, strict=True)
-        ]
-
-    def next_token_logprobs(self, contexts, labels):
-        self._take(contexts)
-        return [
-            np.array([np.nan, *[-float(context)] * (len(follow) - 1)], np.float32)
-            for context, follow in zip(contexts, labels, strict=True)
-        ]
-
-    def generate(self, prompts, *, decoding, seeds=None, schemas=None):
-        self._take(prompts)
-        return [Completion(text=f"{prompt}!\ud800", finish_reason="length") for prompt in prompts]
 
 
 @pytest.fixture
 def store(tmp_path):
     with AnswerStore(tmp_path / "answers.sqlite") as opened:
         yield opened
-
-
-def cached(store, before=lambda number: None, **attributes):
-    llm = Numbers(before, **attributes)
-    return CachedLLM(llm, store), llm
-
-
-def write(llm, numbers, **options):
-    """What the LLM writes after each number."""
-    options = {"decoding": DECODING, **options}
-    return [each.text for each in llm.generate([str(n) for n in numbers], **options)]
-
-
-def right(numbers):
-    return [f"{number}!\ud800" for number in numbers]
-
-
-def counters(llm):
-    return llm.counts["cache_hits"], llm.counts["cache_misses"]
 
 
 def test_each_request_is_asked_once_and_answered_in_order(store):
@@ -415,86 +341,3 @@ def test_ctrl_c_stores_what_is_back_and_begins_nothing(store):
     assert sorted(inner.batches)[:2] == [[0], [1]]
     assert len(inner.batches) <= 3
     assert store.stats().entries == len(inner.batches)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from rpp_env.recommenders import generation
-from test_cached_llm import FakeLLM, rank_some
-
-def die(*arguments, **options):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-generation.parse_ranking = die
-rank_some(FakeLLM("0"), Path(sys.argv[1]), in_run=sys.argv[3] == "run")
-"""
-
-
-def rank_some(llm, folder, *, in_run):
-    made, instances = renderer("numbers")
-    store = None if in_run else AnswerStore(folder / "store.sqlite")
-    config = RankingConfig(strategy="generation")
-    recommender = build_recommender(llm, config, renderer=made, instances=instances, store=store)
-    if in_run:
-        recommender.load(folder)
-    ranked = recommender.rank(batch(made, range(10), output_format=1))
-    recommender.save(folder)
-    if store is not None:
-        store.close()
-    return ranked
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
-@pytest.mark.parametrize("where", ["store", "run"])
-def test_a_process_killed_between_answer_and_parse_loses_nothing(tmp_path, where):
-    support = str(renderer.__code__.co_filename).rpartition("/")[0]
-    script = f"import sys; sys.path.insert(0, {support!r})\n{KILLED}"
-    here = __file__.rpartition("/")[0]
-    process = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), here, where], timeout=120, check=False
-    )
-    assert process.returncode == -signal.SIGKILL
-    llm = FakeLLM("0")
-    ranked = rank_some(llm, tmp_path, in_run=where == "run")
-    assert llm.usage.requests == 0
-    (tmp_path / "new").mkdir()
-    expected = rank_some(FakeLLM("0"), tmp_path / "new", in_run=True)
-    np.testing.assert_array_equal(ranked.rankings, expected.rankings)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_scores_are_written_with_their_precision(dtype):
-    scores = np.array([-1 / 3, np.nan, -np.pi * 1e-30], dtype)
-    value = write_scores(scores)
-    assert len(value) == 1 + scores.nbytes
-    read = read_scores(value, 3)
-    assert read.dtype == dtype
-    np.testing.assert_array_equal(read, scores)
-    assert read_scores(value, 2) is None
-    assert read_scores(b"x" + value[1:], 3) is None
-
-
-@pytest.mark.parametrize("text", ["", "Ünïcode\n1. Heat", "\ud800 alone"])
-def test_completions_are_written_whole(text):
-    completion = Completion(text=text, finish_reason="stop")
-    value = write_completion(completion)
-    assert read_completion(value) == completion
-    assert read_completion(value + b"\0") is None
-
-
-@pytest.mark.parametrize(
-    "opened", ["<s>sys</s><u>user</u><a>", "<u>user</u>", "SYS user sys", "", "user sys", "sys"]
-)
-@pytest.mark.parametrize(("system", "user"), [("sys", "user"), ("", "user"), ("sys", ""), ("", "")])
-def test_opened_chats_are_read_as_they_were(opened, system, user):
-    value = write_opened_chat(opened, system=system, user=user)
-    assert read_opened_chat(value, system=system, user=user) == opened
-
-
-def test_of_an_opened_chat_the_turns_are_not_stored():
-    value = write_opened_chat(
-        "<s>" + "a" * 999 + "<u>" + "b" * 999 + "<a>", system="a" * 999, user="b" * 999
-    )
-    assert len(value) < 30

@@ -51,13 +51,11 @@ def test_among_many_sentences_no_change_of_one_sentence_is_better(level):
         assert rewards.max() == pytest.approx(task.optimum, abs=1e-9)
 
 
-@pytest.mark.parametrize("level", AXES["sentences"])
+@pytest.mark.parametrize("level", ["32", "256"])  # 4 sentences are fewer than dimensions
 def test_the_value_of_a_sentence_carries_over_to_unseen_ones(level):
     """Least squares on the embeddings of half of the sentences gives the value of the others."""
     task = planted_task("sentences", level)
     num = task.mdp.catalog.num_choices[0]
-    if num < 32:
-        pytest.skip("fewer sentences than dimensions")
     for table, embeddings in zip(task.law.tables, task.mdp.encoder.sentences, strict=True):
         logits = np.log(table[0] / (1 - table[0]))
         half = num // 2

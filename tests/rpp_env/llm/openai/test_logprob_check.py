@@ -5,26 +5,10 @@ import pytest
 
 from rpp_env.errors import LLMError
 from rpp_env.llm.fake import FakeLLM
-from rpp_env.llm.openai import OpenAILLM
 
 FAKE = FakeLLM()
 CONTEXTS, TITLES = ["I saw"], [[" Heat", " Ran"]]
 CHECKS = 6
-
-
-@pytest.fixture
-def ask(serve, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    opened = []
-
-    def start(**server_options):
-        server = serve(**server_options)
-        opened.append(OpenAILLM(f"fake@{server.url}", backoff=(0.01, 0.02), retry_seconds=20))
-        return opened[-1], server
-
-    yield start
-    for llm in opened:
-        llm.close()
 
 
 def amended(change):

@@ -1,14 +1,12 @@
 """Servers that answer in ways of their own: each answer is judged by what it says."""
 
-import contextlib
-import json
 import logging
 
-import numpy as np
 import pytest
+from amended_answers import always, refuses_heat, with_message
 
 from rpp_env.errors import LLMError, LLMUnavailableError
-from rpp_env.llm.base import Chat, Completion, Decoding
+from rpp_env.llm.base import Chat, Decoding
 from rpp_env.llm.fake import FakeLLM
 from rpp_env.llm.openai import OpenAILLM
 from rpp_env.llm.openai.transport import EMPTY_TRIES, MALFORMED_TRIES, SAME_ERROR_TRIES
@@ -18,33 +16,6 @@ GREEDY = Decoding()
 CHAT = Chat(system="You rank.", user="- Alien\n- Heat\n- Ran")
 PLAIN = Chat(system="", user="- Alien\n- Heat\n- Ran")
 USUAL = FAKE.generate([PLAIN], decoding=GREEDY)
-
-
-@pytest.fixture
-def ask(serve, monkeypatch):
-    """Starts a server; returns an LLM that asks it, and the server."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    opened = []
-
-    def start(*, options=None, **server_options):
-        server = serve(**server_options)
-        defaults = {"backoff": (0.01, 0.02), "retry_seconds": 20}
-        opened.append(OpenAILLM(f"fake@{server.url}", **{**defaults, **(options or {})}))
-        return opened[-1], server
-
-    yield start
-    for llm in opened:
-        llm.close()
-
-
-def always(answer, status=200):
-    return lambda path, body, usual: (status, answer)
-
-
-def with_message(usual, **message):
-    choice = {**usual["choices"][0], "message": {"role": "assistant", **message}}
-    return {**usual, "choices": [choice]}
 
 
 PERMANENT = {
@@ -284,130 +255,3 @@ def test_parameters_are_left_out_by_an_option(ask):
     assert llm.identity()["drop_params"] == "seed,system"
     with pytest.raises(ValueError, match=r"drop_params='sede' is not known.*'seed'"):
         OpenAILLM("m@http://127.0.0.1/v1", drop_params="sede")
-
-
-REFUSALS = {
-    "content": (400, {"error": {"message": "content management policy", "code": "content_filter"}}),
-    "inner code": (
-        *(400,),
-        {"error": {"message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}},
-    ),
-    "length": (400, {"error": {"message": "This model's maximum context length is 4096 tokens"}}),
-    "length as 500": (500, {"error": {"message": "Requested tokens (9) exceed context window"}}),
-    "length with 200": (200, {"error": {"message": "prompt is longer than 4096 tokens"}}),
-    "moderation": (403, {"error": {"message": "Your input was flagged", "code": 403}}),
-}
-
-
-def refuses_heat(status, answer):
-    def amend(path, body, usual):
-        return (status, answer) if "Heat" in json.dumps(body) else (200, usual)
-
-    return amend
-
-
-@pytest.mark.parametrize("kind", REFUSALS)
-def test_a_prompt_that_is_refused_is_skipped_where_that_is_allowed(ask, kind, caplog):
-    other = Chat(system="", user="- Alien\n- Ran")
-    llm, server = ask(amend=refuses_heat(*REFUSALS[kind]))
-    with pytest.raises(LLMError, match="With --on-refusal skip") as raised:
-        llm.generate([PLAIN], decoding=GREEDY)
-    assert not isinstance(raised.value, LLMUnavailableError)
-    assert (len(server.arrivals), llm.usage.failures, llm.usage.refused) == (1, 1, 0)
-
-    llm, server = ask(
-        options={"on_refusal": "skip"}, dialect="echo", amend=refuses_heat(*REFUSALS[kind])
-    )
-    refused, answered = llm.generate([PLAIN, other], decoding=GREEDY)
-    assert refused == Completion(text="", finish_reason="refused")
-    assert [answered] == FAKE.generate([other], decoding=GREEDY)
-    assert (len(server.arrivals), llm.usage.failures, llm.usage.refused) == (2, 0, 1)
-    assert caplog.text.count("a prompt counts as unrecognised") == 1
-    scores = llm.loglikelihood(["Heat and", "Ran and"], [[" a", " b"]] * 2)
-    assert np.isnan(scores[0]).all()
-    np.testing.assert_allclose(scores[1], FAKE.loglikelihood(["Ran and"], [[" a", " b"]])[0])
-    assert llm.usage.refused == 2
-
-    llm, server = ask(
-        options={"on_refusal": "skip"}, dialect="llamacpp", amend=refuses_heat(*REFUSALS[kind])
-    )
-    labels = llm.next_token_logprobs(["Heat:", "Ran:"], [[" A", " B"]] * 2)
-    assert np.isnan(labels[0]).all()
-    assert np.isfinite(labels[1]).all()
-    assert llm.usage.refused == 1
-
-
-@pytest.mark.parametrize(("reason", "words"), [("content_filter", "withheld"), ("stop", "")])
-def test_an_answer_without_text_is_skipped_where_that_is_allowed(ask, reason, words):
-    def amend(path, body, usual):
-        changed = with_message(usual, content=None)
-        changed["choices"][0]["finish_reason"] = reason
-        return 200, changed
-
-    llm, _ = ask(amend=amend)
-    with pytest.raises(LLMError, match=words or "empty completion"):
-        llm.generate([PLAIN], decoding=GREEDY)
-    llm, _ = ask(options={"on_refusal": "skip"}, amend=amend)
-    (completion,) = llm.generate([PLAIN], decoding=GREEDY)
-    assert completion.finish_reason == "refused"
-
-
-@pytest.mark.parametrize("content", [None, "", "\n", []])
-@pytest.mark.parametrize("on_refusal", ["stop", "skip"])
-def test_an_answer_cut_before_its_first_word_is_an_empty_one(ask, content, on_refusal):
-    def amend(path, body, usual):
-        changed = with_message(usual, content=content, reasoning_content="1. Heat")
-        changed["choices"][0]["finish_reason"] = "length"
-        return 200, changed
-
-    llm, server = ask(options={"on_refusal": on_refusal}, amend=amend)
-    (completion,) = llm.generate([PLAIN], decoding=GREEDY)
-    assert (completion.text.strip(), completion.finish_reason) == ("", "length")
-    assert (llm.usage.requests, llm.usage.refused, llm.usage.failures) == (1, 0, 0)
-
-
-def test_a_wrong_key_or_model_is_never_skipped(ask):
-    llm, _ = ask(options={"on_refusal": "skip"}, refusal=(401, "Incorrect API key"))
-    with pytest.raises(LLMError, match="OPENAI_API_KEY"):
-        llm.generate([PLAIN], decoding=GREEDY)
-    with pytest.raises(ValueError, match="on_refusal='halt' is not known"):
-        OpenAILLM("m@http://127.0.0.1/v1", on_refusal="halt")
-
-
-@pytest.mark.parametrize(
-    ("variable", "proxy", "words"),
-    [
-        ("ALL_PROXY", "socks5://user:word@127.0.0.1:1080", "pip install socksio"),
-        ("all_proxy", "socks4://127.0.0.1:1080", "Unset ALL_PROXY"),
-        ("HTTPS_PROXY", "ftp://127.0.0.1:21", "begins with http://"),
-    ],
-)
-def test_a_proxy_that_cannot_be_used_is_one_line(monkeypatch, variable, proxy, words):
-    monkeypatch.setenv(variable, proxy)
-    with OpenAIClosing("m@http://127.0.0.1:9/v1") as llm, pytest.raises(LLMError) as raised:
-        llm.generate([PLAIN], decoding=GREEDY)
-    assert words in str(raised.value)
-    assert "word@" not in str(raised.value)
-
-
-def test_a_proxy_between_is_named_where_the_server_gives_no_answer(monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", "http://me:word@127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", "")
-    with OpenAIClosing("m@http://10.0.0.1/v1") as llm, pytest.raises(LLMError) as raised:
-        llm.generate([PLAIN], decoding=GREEDY)
-    assert "by the proxy http://127.0.0.1:9 of the environment" in str(raised.value)
-    assert "NO_PROXY=10.0.0.1" in str(raised.value)
-
-
-class OpenAIClosing(OpenAILLM):
-    """Closed at the end of a with statement; gives up at once."""
-
-    def __init__(self, model):
-        super().__init__(model, retry_seconds=0, timeout=5, backoff=(0.01, 0.02))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        with contextlib.suppress(LLMError):  # it may never have had a connection
-            self.close()

@@ -5,28 +5,12 @@ import pytest
 from rpp_env.errors import LLMError
 from rpp_env.llm.base import Chat, Decoding
 from rpp_env.llm.fake import FakeLLM
-from rpp_env.llm.openai import OpenAILLM
 from rpp_env.recommenders.generation import ranking_schema
 
 FAKE = FakeLLM()
 GREEDY = Decoding()
 CHAT = Chat(system="", user="- Alien\n- Heat")
 SCHEMA = ranking_schema(("Alien", "Heat"))
-
-
-@pytest.fixture
-def ask(serve, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    opened = []
-
-    def start(**server_options):
-        server = serve(**server_options)
-        opened.append(OpenAILLM(f"fake@{server.url}", backoff=(0.01, 0.02), retry_seconds=20))
-        return opened[-1], server
-
-    yield start
-    for llm in opened:
-        llm.close()
 
 
 @pytest.mark.parametrize("prompt", [CHAT, "- Alien\n- Heat"])

@@ -28,6 +28,7 @@ NUM_TRIES: Final = 15
 FEEDBACK_TRIES: Final = (1, 2, 5, 15)
 # A gain that a benchmark of prompts should be able to show.
 NOTICEABLE_GAIN: Final = 0.05
+NOTICEABLE_SHARE: Final = 0.02  # of the variance within instances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,27 +251,39 @@ def order_by_agreement(rankings: IntArray, affinities: FloatArray) -> IntArray:
 def _verdict(headroom: Headroom) -> list[str]:
     """The sentences of the verdict, the user's part first."""
     sentences = [_verdict_on_users(headroom)]
-    luck = headroom.oracle_minus_placebo
-    sentences.append(
-        f"The oracle ({headroom.oracle:.3f}) is luck: the best of {headroom.num_prompts} prompts "
-        f"is {headroom.placebo_oracle:.3f} for candidates that are not the target."
-        if luck.low <= 0
-        else f"The oracle exceeds its placebo by {luck.mean:.3f}; the rest of it is luck."
+    luck, most = headroom.oracle_minus_placebo, headroom.feedback[-1]
+    placebo = (
+        f"the best of {headroom.num_prompts} prompts is {headroom.placebo_oracle:.3f} for "
+        "candidates that are not the target."
     )
-    variance = headroom.variance
-    within = variance.within_instance
-    share = variance.prompt.mean / within if within > 0 else 0.0
-    sentences.append(
-        f"Which prompt is good for everybody is {share:.0%} of the variance within instances."
-        if variance.prompt.low > 0
-        else "No prompt is better for everybody."
-    )
-    most = headroom.feedback[-1]
-    sentences.append(
-        f"Feedback within the episode gains {most.gain.mean:+.3f} in {most.tries} tries."
-        if most.gain.low > 0
-        else f"Feedback within the episode gains nothing in {most.tries} tries."
-    )
+    if luck.low > 0:
+        told = f"The oracle exceeds its placebo by {luck.mean:.3f}; the rest of it is luck."
+    elif luck.high < NOTICEABLE_GAIN:
+        told = f"The oracle ({headroom.oracle:.3f}) is luck: {placebo}"
+    else:
+        told = (
+            f"The oracle ({headroom.oracle:.3f}) is not told from luck by so few users: {placebo}"
+        )
+    sentences.append(told)
+    prompt, within = headroom.variance.prompt, headroom.variance.within_instance
+    if prompt.low > 0:
+        share = prompt.mean / within
+        told = (
+            f"Which prompt is good for everybody is {share:.0%} of the variance within instances."
+        )
+    elif prompt.high < NOTICEABLE_SHARE * within:
+        told = "No prompt is better for everybody."
+    else:
+        told = "Whether a prompt is better for everybody cannot be told from so few users."
+    sentences.append(told)
+    gain = f"{most.gain.mean:+.3f} [{most.gain.low:+.3f}, {most.gain.high:+.3f}]"
+    if most.gain.low > 0:
+        told = f"Feedback within the episode gains {most.gain.mean:+.3f} in {most.tries} tries."
+    elif most.gain.high < NOTICEABLE_GAIN:
+        told = f"Feedback within the episode gains nothing in {most.tries} tries: {gain}."
+    else:
+        told = f"The gain of feedback in {most.tries} tries is not told from 0: {gain}."
+    sentences.append(told)
     return sentences
 
 

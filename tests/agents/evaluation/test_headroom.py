@@ -5,9 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rpp_agents.evaluation.headroom import headroom_of_rankings, measure_headroom, transfer_gain
+from rpp_agents.evaluation.headroom import (
+    _verdict,
+    headroom_of_rankings,
+    measure_headroom,
+    transfer_gain,
+)
 from rpp_agents.evaluation.placebo import match_placebo, score_candidates
-from rpp_agents.evaluation.statistics import bootstrap_instances
+from rpp_agents.evaluation.statistics import Interval, bootstrap_instances
 from rpp_agents.evaluation.variance import (
     expected_maximum_of_normals,
     standard_deviation,
@@ -176,6 +181,38 @@ def test_few_users_with_wide_intervals_are_said():
         rankings, target_slots=slots, users=users, affinities=np.zeros(rankings[:, 0].shape)
     )
     assert found.verdict.startswith("There are too few users to tell")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "oracle", "feedback"),
+    [
+        (0.01, 0.03, "exceeds its placebo by 0.020", "Feedback within the episode gains +0.020"),
+        (-0.02, 0.04, "is luck", "gains nothing in 15 tries: +0.010 [-0.020, +0.040]"),
+        (-0.17, 0.07, "is not told from luck by so few users", "is not told from 0: -0.050 [-0.17"),
+    ],
+)
+def test_the_verdict_claims_no_more_than_its_intervals_show(low, high, oracle, feedback):
+    rankings, slots, users = planted_rankings(np.random.default_rng(2), sd=0.0, num_users=12)
+    found = headroom_of_rankings(
+        rankings, target_slots=slots, users=users, affinities=np.zeros(rankings[:, 0].shape)
+    )
+    interval = Interval(mean=(low + high) / 2, low=low, high=high)
+    most = replace(found.feedback[-1], gain=interval)
+    prompt = replace(interval, high=high * found.variance.within_instance)
+    told = " ".join(
+        _verdict(
+            replace(
+                found,
+                oracle_minus_placebo=interval,
+                feedback=(*found.feedback[:-1], most),
+                variance=replace(found.variance, prompt=prompt),
+            )
+        )
+    )
+    assert oracle in told
+    assert feedback in told
+    sure = "Which prompt is good for everybody" if low > 0 else "Whether a prompt is better for"
+    assert sure in told
 
 
 def test_transfer_is_that_of_the_best_prompt_on_other_targets():

@@ -157,7 +157,9 @@ def ended(process):
 def test_a_run_survives_the_death_of_the_server(server, strategy, tmp_path):
     options = [
         *("--live", "--llm", f"openai:{MODEL}@{server.url}", "--strategy", strategy, "--no-cache"),
-        *("--iterations", "2", "--num-envs", "3", "--horizon", "4", "--retry-seconds", "300"),
+        # The smallest run with a step before and a step after the death in its second iteration.
+        *("--iterations", "2", "--num-envs", "2", "--horizon", "2", "--retry-seconds", "300"),
+        *("--num-candidates", "4"),
         *(("--max-tokens", "40") if strategy == "generation" else ()),
     ]
     ended(rpp_train(*options, "--out", "whole", cwd=tmp_path))

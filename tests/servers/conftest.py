@@ -70,7 +70,7 @@ SERVERS = {
         shown_command="python -m llama_cpp.server --model FILE.gguf --logits_all true",
         command=llama_cpp_python,
         model=lambda: MODEL,
-        works=frozenset({"label", "generation"}),
+        works=frozenset({"generation"}),
     ),
     "transformers": Tried(
         title="transformers' (`transformers serve`)",

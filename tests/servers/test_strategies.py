@@ -63,10 +63,12 @@ def test_log_probabilities_are_the_models_or_there_are_none(
 ):
     asked = (CONTEXTS, [texts] * len(CONTEXTS))
     ask = getattr(connect(timeout=120), capability)
-    if strategy not in tried.works:
-        with pytest.raises(LLMError, match=r"Strategy|did not"):
-            ask(*asked)
-        return
-    ours = ask(*asked)
+    if strategy not in tried.works:  # some texts may be answered all the same
+        try:
+            ours = ask(*asked)
+        except LLMError:
+            return
+    else:
+        ours = ask(*asked)
     theirs = getattr(reference, capability)(*asked)
     np.testing.assert_allclose(ours, theirs, atol=0.5)

@@ -37,6 +37,7 @@ def without_places(text, places):
     """A message without what differs from run to run: addresses and files, each by its name."""
     for place, name in places.items():
         text = text.replace(place, name)
+    text = re.sub(r' File "/[^"]*", line \d+, in [^.]*', "", text)  # a server's own traceback
     return re.sub(r"http://127\.0\.0\.1:\d+", "http://HOST:PORT", text)
 
 

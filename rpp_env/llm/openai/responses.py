@@ -108,7 +108,8 @@ def read_sum_from(start: int, prompt: str) -> Callable[[Answer], float]:
 def read_next_logprobs(answer: Answer) -> dict[str, float]:
     """Log-probability of each next token that the server reports."""
     logprobs = _logprobs(answer)
-    if logprobs.get("top_logprobs") == [] and _first_choice(answer).get("finish_reason") == "stop":
+    reported = logprobs.get("content", logprobs.get("top_logprobs"))
+    if reported == [] and _first_choice(answer).get("finish_reason") == "stop":
         raise LackingError("it gives no log-probabilities where the model ends at once")
     if "content" in logprobs:  # the form of chat completions; llama.cpp always uses it
         first = _first(_list(logprobs, "content"), "content")

@@ -93,12 +93,12 @@ def test_log_probabilities_that_are_missing_are_refused(ask):
         llm.loglikelihood(CONTEXTS, TITLES)
 
 
-def test_a_server_that_leaves_out_the_end_of_the_text_is_not_asked_again(ask):
+@pytest.mark.parametrize("empty", [{"tokens": [], "top_logprobs": []}, {"content": []}])
+def test_a_server_that_leaves_out_the_end_of_the_text_is_not_asked_again(ask, empty):
     """So does llama_cpp.server: an end token that comes first has an empty answer."""
 
     def amend(path, body, usual):
         if "completions" in path:
-            empty = {"tokens": [], "text_offset": [], "token_logprobs": [], "top_logprobs": []}
             usual["choices"][0] |= {"text": "", "finish_reason": "stop", "logprobs": empty}
         return 200, usual
 

@@ -9,6 +9,8 @@
 PYTHON ?= python3
 RUN ?= runs/movies
 BIN := .venv/bin
+# One process per core; a process that has nothing left takes over what another has not begun.
+SPREAD := -n logical --maxprocesses 8 --dist worksteal
 # Each is trained in a virtual environment of its own: they pin each other's requirements.
 LIBRARIES := rllib torchrl benchmarl tianshou skrl agilerl
 
@@ -26,7 +28,7 @@ train: .venv/installed
 
 test: .venv/installed
 	$(BIN)/rpp fetch --all
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest $(SPREAD)
 
 check: check-lint check-format check-types check-docs
 
@@ -49,7 +51,7 @@ check-docs: .venv/installed .venv/typing/rpp_agents
 
 test-slow: .venv/installed
 	$(BIN)/rpp fetch --all
-	$(BIN)/python -m pytest tests/slow
+	$(BIN)/python -m pytest tests/slow $(SPREAD)
 
 test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/rpp fetch --all

@@ -88,7 +88,7 @@ class OpenAIServer:
         self.faults: Counter[str] = Counter()
         self.keys: set[str] = set()
         self.in_flight = self.most_in_flight = 0
-        self.holds = None  # of a request's body: whether it is never answered; tests set it
+        self.holds = None  # of a request's body: whether it waits; tests set and unset it
         self._random = random.Random(seed)
         self._loop = None
 
@@ -165,8 +165,8 @@ class OpenAIServer:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            if self.holds is not None and self.holds(body):
-                await asyncio.Event().wait()  # until the server stops
+            while self.holds is not None and self.holds(body):
+                await asyncio.sleep(0.01)
             async with self._working:
                 if self.slots and reader.at_eof():
                     return False

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from openai_server import LIKELY, OPENING
+from threads import let_others_run, wait_until
 
 from rpp_env.errors import LLMError
 from rpp_env.llm.base import Chat, Decoding, GeneratingLLM, LoglikelihoodLLM, NextTokenLLM
@@ -244,7 +245,9 @@ def test_a_server_that_is_down_leaves_the_work_to_the_other(ask, serve):
 
 
 def test_requests_in_flight_are_bounded_over_all_threads(ask):
-    llm, server = ask(delay=0.02, options={"max_in_flight": 5})
+    llm, server = ask(options={"max_in_flight": 5})
+    llm.loglikelihood(["first"], [[" a"]])  # checks the server
+    server.holds = lambda body: True
     answers = {}
 
     def work(number):
@@ -253,6 +256,10 @@ def test_requests_in_flight_are_bounded_over_all_threads(ask):
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
+    wait_until(lambda: server.in_flight == 5)
+    let_others_run()  # a sixth would arrive now
+    assert server.in_flight == 5
+    server.holds = None
     for thread in threads:
         thread.join()
     assert server.most_in_flight == 5

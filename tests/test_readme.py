@@ -97,42 +97,94 @@ def served():
             one.kill()
 
 
+# What makes the commands small enough for a test.
+EPISODES = ["--iterations", "1", "--num-envs", "2", "--horizon", "2"]
+SMALLER = {
+    "train": EPISODES,
+    "evaluate": ["--users", "2"],
+    "benchmark": [*EPISODES, "--seeds", "1", "--measurements", "1"],
+    "catalog": ["--users", "4"],
+    "diagnose": ["--iterations", "1", "--axes", "memory", "sequence"],
+}
+
+
+def run_in_order(commands, folder):
+    """Runs the commands as they stand, but smaller, and returns what each printed."""
+    outputs = {}
+    for command in commands:
+        _, name, *options = shlex.split(command)
+        outputs[command] = run([str(RPP), name, *options, *SMALLER.get(name, [])], folder)
+    return outputs
+
+
+def needs_shop(command):
+    return "my-shop" in command or "runs/shop" in command
+
+
+def needs_server(command):
+    return SERVER in command
+
+
+def needs_run(command):
+    return "runs/mine" in command
+
+
+def is_independent(command):
+    return not (needs_shop(command) or needs_server(command) or needs_run(command))
+
+
+def check_trained(folder):
+    assert (folder / "checkpoint/weights.safetensors").exists()
+    as_json = run([str(RPP), "evaluate", str(folder), "--users", "2", "--json"], folder.parent)
+    assert '"oracle, random tries"' in as_json
+
+
+def test_its_commands_are_all_but_fetch():
+    names = {shlex.split(command)[1] for command in rpp_commands()}
+    assert names == set(COMMANDS) - {"fetch"}
+
+
 @pytest.mark.live
-def test_its_commands_run_in_order(tmp_path):
-    """As they stand, but for options that make them small."""
+def test_its_commands_on_one_run_work_in_order(tmp_path):
+    outputs = run_in_order(filter(needs_run, rpp_commands()), tmp_path)
+    evaluations = [text for line, text in outputs.items() if line.startswith("rpp evaluate")]
+    assert len(evaluations) == 2
+    assert all("highest critic value" in text for text in evaluations)
+    [shown] = [text for line, text in outputs.items() if line.startswith("rpp show")]
+    assert "step 2: reward" in shown
+
+
+@pytest.mark.live
+def test_its_commands_on_data_of_ones_own_work_in_order(tmp_path):
     make_shop(tmp_path)
     make_model(tmp_path)
-    episodes = ["--iterations", "1", "--num-envs", "2", "--horizon", "2"]
-    smaller = {
-        "train": episodes,
-        "evaluate": ["--users", "2"],
-        "benchmark": [*episodes, "--seeds", "1", "--measurements", "1"],
-        "catalog": ["--users", "4"],
-        "diagnose": ["--iterations", "1", "--axes", "memory", "sequence"],
-    }
-    outputs = {}
-    with served() as url:
-        for command in rpp_commands():
-            _, name, *options = shlex.split(command.replace(SERVER, url))
-            outputs[command] = run([str(RPP), name, *options, *smaller.get(name, [])], tmp_path)
-    names = [shlex.split(command)[1] for command in outputs]
-    assert set(names) == set(COMMANDS) - {"fetch"}
-
-    def output(start):
-        return next(text for command, text in outputs.items() if command.startswith(start))
-
-    for start in ("rpp evaluate runs/mine ", "rpp evaluate runs/mine --live"):
-        assert "highest critic value" in output(start)
-    assert "step 2: reward" in output("rpp show")
-    assert (tmp_path / "results/leaderboard.md").exists()
-    assert (tmp_path / "diagnosis/fingerprint.svg").exists()
+    run_in_order(filter(needs_shop, rpp_commands()), tmp_path)
     assert (tmp_path / "my-shop.npz").exists()
-    refined = next(text for command, text in outputs.items() if "--refine" in command)
+    for name in ("shop", "live"):
+        check_trained(tmp_path / "runs" / name)
+
+
+@pytest.mark.live
+def test_its_commands_on_a_server_work(tmp_path):
+    with served() as url:
+        commands = [line.replace(SERVER, url) for line in filter(needs_server, rpp_commands())]
+        outputs = run_in_order(commands, tmp_path)
+    [refined] = [text for line, text in outputs.items() if "--refine" in line]
     assert "sentences rejected" in refined
-    for run_folder in ("runs/shop", "runs/live"):
-        assert (tmp_path / run_folder / "checkpoint/weights.safetensors").exists()
-        as_json = run([str(RPP), "evaluate", run_folder, "--users", "2", "--json"], tmp_path)
-        assert '"oracle, random tries"' in as_json
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    "command", [*filter(is_independent, rpp_commands())], ids=lambda line: line.split()[1]
+)
+def test_each_other_command_works(command, tmp_path):
+    run_in_order([command], tmp_path)
+    results = {
+        "benchmark": "results/leaderboard.md",
+        "diagnose": "diagnosis/fingerprint.svg",
+        "cache": ".",
+    }
+    assert (tmp_path / results[command.split()[1]]).exists()
 
 
 def test_its_make_targets_exist():

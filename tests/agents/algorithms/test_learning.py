@@ -24,7 +24,7 @@ def trained(name, mdp, iterations, num_envs=64, **settings):
 
 def test_a2c_reaches_the_planted_optimum_on_users_it_has_not_seen():
     mdp = toy_mdp()
-    agent = trained("a2c", mdp, iterations=60, **DECISIVE, critic_learning_rate=5e-4)
+    agent = trained("a2c", mdp, iterations=45, **DECISIVE, critic_learning_rate=5e-4)
     played = play(mdp, agent, mdp.instances.in_split("test"), num_envs=64)
     optimum = 1.0
     for ranks in (played.by_last_step(), played.by_highest_value(played.values)):

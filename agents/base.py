@@ -139,6 +139,19 @@ class AgentSpec:
             [np.where(each.any(axis=-1), each.argmax(axis=-1), NO_CHOICE) for each in hot], axis=-1
         )
 
+    def users(self, state: FloatArray) -> FloatArray:
+        """The part ``user`` of global states; the whole state where layouts do not tell.
+
+        Args:
+            state: Shape: (..., S).
+
+        Returns:
+            Shape: (..., D).
+        """
+        if self.state_layout is None or "user" not in self.state_layout:
+            return state
+        return state[..., self.state_layout.slice("user")]
+
     def _choice_slices(self) -> list[slice] | None:
         if self.state_layout is None or "choices" not in self.state_layout:
             return None

@@ -12,8 +12,11 @@ from rpp_agents.algorithms.fixed import FixedAgent, FixedConfig
 from rpp_agents.algorithms.ippo import IPPOAgent, IPPOConfig
 from rpp_agents.algorithms.linucb import LinUCBAgent, LinUCBConfig
 from rpp_agents.algorithms.mappo import MAPPOAgent, MAPPOConfig
+from rpp_agents.algorithms.oirl import OIRLAgent, OIRLConfig
 from rpp_agents.algorithms.qmix import QMIXAgent, QMIXConfig
 from rpp_agents.algorithms.random import RandomAgent, RandomConfig
+from rpp_agents.algorithms.thompson import ThompsonAgent, ThompsonConfig
+from rpp_agents.algorithms.triple import TripleAgent, TripleConfig
 from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.learning.saving import saved_agent_name
 from rpp_env.errors import RunError, did_you_mean
@@ -27,8 +30,11 @@ AGENTS: dict[str, tuple[type[Any], type[Any]]] = {
     "ippo": (IPPOAgent, IPPOConfig),
     "linucb": (LinUCBAgent, LinUCBConfig),
     "mappo": (MAPPOAgent, MAPPOConfig),
+    "oirl": (OIRLAgent, OIRLConfig),
     "qmix": (QMIXAgent, QMIXConfig),
     "random": (RandomAgent, RandomConfig),
+    "thompson": (ThompsonAgent, ThompsonConfig),
+    "triple": (TripleAgent, TripleConfig),
 }
 """The class of each agent and the dataclass of its options, by name."""
 

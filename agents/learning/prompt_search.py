@@ -16,7 +16,8 @@ class PromptSearch(ABC):
 
     Args:
         spec: What the environment looks like.
-        most_prompts: The most combinations of actions that the search can hold.
+        most_prompts: The most combinations of actions that the search can hold; None for no
+            limit.
 
     Raises:
         ValueError: There are more.
@@ -25,10 +26,11 @@ class PromptSearch(ABC):
     name: ClassVar[str]
     explores_in_evaluation = False
 
-    def __init__(self, spec: AgentSpec, *, most_prompts: int) -> None:
+    def __init__(self, spec: AgentSpec, *, most_prompts: int | None = None) -> None:
         self.spec = spec
         self._planned: list[IntArray] = []
-        count_prompts(spec, self.name, most_prompts)
+        if most_prompts is not None:
+            count_prompts(spec, self.name, most_prompts)
 
     @property
     @abstractmethod

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,12 @@ def test_each_option_has_a_default_and_a_sentence():
         ("linucb", "ridge", 0.0),
         ("mappo", "gae_lambda", 1.1),
         ("mappo", "hidden", 0),
+        ("oirl", "batch_size", 0),
+        ("oirl", "hidden", 0),
+        ("oirl", "learning_rate", 0.0),
+        ("oirl", "num_prompts", 0.5),
+        ("oirl", "updates_per_learn", 0),
+        ("oirl", "weight_decay", -1.0),
         ("qmix", "batch_size", 0),
         ("qmix", "buffer_episodes", 0.5),
         ("qmix", "decay_iterations", 0),
@@ -145,11 +152,27 @@ def test_each_option_has_a_default_and_a_sentence():
         ("qmix", "tau", 0),
         ("qmix", "tau", 1.5),
         ("qmix", "updates_per_learn", 0),
+        ("thompson", "effect_std", 0.0),
+        ("thompson", "num_directions", 0),
+        ("thompson", "similarity", 1.1),
+        ("thompson", "user_std", -0.1),
+        ("triple", "budget", 0),
+        ("triple", "least_trials", 1.5),
     ],
 )
 def test_an_option_out_of_bounds_is_named(env, name, option, value):
     with pytest.raises(ValueError, match=re.escape(f"{option}={value!r}")):
         make_agent(name, AgentSpec.of(env), **{option: value})
+
+
+def test_the_pages_list_every_agent():
+    root = Path(__file__).parents[3]
+    table = (root / "docs/api/agents.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.M)) == set(AGENTS)
+    sentence = re.search(
+        r"`make_agent` knows (.*?)\. ", (root / "README.md").read_text("utf-8"), flags=re.S
+    )
+    assert set(re.findall(r"`(\w+)`", sentence[1])) == set(AGENTS)
 
 
 def test_a_wrong_name_gets_the_right_ones(env):

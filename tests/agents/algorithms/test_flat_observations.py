@@ -14,8 +14,8 @@ from rpp_env import RPPVectorParallelEnv, toy_mdp
 from rpp_env.types import NO_CHOICE
 
 NEEDS_LAYOUTS = {"affinity"}
-VALUES_NEED_LAYOUTS = {"ippo", "linucb", "qmix"}
-NO_CRITIC = {"enumerate", "fixed", "random"}
+VALUES_NEED_LAYOUTS = {"ippo", "linucb", "oirl", "qmix", "thompson"}
+NO_CRITIC = {"enumerate", "fixed", "random", "triple"}
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 _FORMAT: Final = 1  # part of the cache key: raise it when the same inputs give other embeddings
 _FILE: Final = "embeddings.safetensors"
+_SMALLEST_BATCH: Final = 2048  # unless the configuration says another
+_MOST_STEPS: Final = 50  # per epoch, with larger batches if need be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +57,19 @@ class LightGCNConfig:
     """Passes over the interactions."""
     learning_rate: float = 0.01
     """Step size of Adam."""
-    batch_size: int = 2048
-    """Interactions per gradient step; each step smooths the whole graph, so large ones are fast."""
+    batch_size: int | None = None
+    """Interactions per gradient step. None for 2048, or for as many as make 50 steps per epoch if
+    there are more than 102,400 interactions: each step smooths the whole graph, so that with steps
+    of one size the time would grow with the square of the interactions."""
     l2: float = 5e-4
     """Weight of the squared norm of a batch's unsmoothed embeddings (lambda in the paper)."""
     seed: int = 0
     """Seed of the initial embeddings, the order of the interactions and the negatives."""
 
     def __post_init__(self) -> None:
-        check_count(self, 1, "dim", "epochs", "batch_size")
+        check_count(self, 1, "dim", "epochs")
+        if self.batch_size is not None:
+            check_count(self, 1, "batch_size")
         check_count(self, 0, "num_layers", "seed")
         check_between(self, 0, math.inf, "learning_rate", "l2")
 
@@ -134,7 +140,8 @@ def cached_lightgcn(
         fitted = _fit(graph, config, progress)
         save_file({"users": fitted.users, "items": fitted.items}, target / _FILE)
 
-    header = json.dumps([_FORMAT, graph.num_users, graph.num_items, asdict(config)])
+    options = asdict(config) | {"batch_size": _batch_size(graph, config)}
+    header = json.dumps([_FORMAT, graph.num_users, graph.num_items, options])
     key = hashlib.sha256(header.encode() + graph.pairs.astype("<i8").tobytes()).hexdigest()
     root = cache_dir() / "lightgcn" if folder is None else folder
     file = build_once(root / key, build) / _FILE
@@ -181,6 +188,13 @@ def _interaction_graph(
     return _Graph(pairs=pairs, num_users=int(num_users), num_items=int(num_items))
 
 
+def _batch_size(graph: _Graph, config: LightGCNConfig) -> int:
+    if config.batch_size is not None:
+        return config.batch_size
+    num_interactions: int = graph.pairs.shape[1]
+    return max(_SMALLEST_BATCH, math.ceil(num_interactions / _MOST_STEPS))
+
+
 def _fit(graph: _Graph, config: LightGCNConfig, progress: bool) -> Embeddings:
     _require_packages("torch", "torch_geometric", "tqdm")
     import torch
@@ -206,6 +220,7 @@ def _train(model: Any, graph: _Graph, config: LightGCNConfig, progress: bool) ->
 
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     rng = np.random.default_rng(config.seed)
+    batch_size = _batch_size(graph, config)
     degrees = np.bincount(graph.pairs[0])
     pairs = graph.pairs[:, degrees[graph.pairs[0]] < graph.num_items]  # others have no negatives
     _log.info(
@@ -218,8 +233,8 @@ def _train(model: Any, graph: _Graph, config: LightGCNConfig, progress: bool) ->
         negatives = _draw_negatives(pairs, graph.num_items, rng)
         triples = np.stack([pairs[0], graph.num_users + pairs[1], graph.num_users + negatives])
         triples = rng.permutation(triples, axis=1)
-        for start in range(0, triples.shape[1], config.batch_size):
-            nodes = torch.from_numpy(triples[:, start : start + config.batch_size])
+        for start in range(0, triples.shape[1], batch_size):
+            nodes = torch.from_numpy(triples[:, start : start + batch_size])
             user, item, negative = torch.nn.functional.embedding(nodes, model.get_embedding(None))
             loss = model.recommendation_loss(
                 (user * item).sum(dim=1), (user * negative).sum(dim=1), nodes.flatten(), config.l2
@@ -254,7 +269,15 @@ def _model(graph: _Graph, config: LightGCNConfig) -> Any:
     with warnings.catch_warnings():
         # Its product with a dense matrix, which is all that is used here, is five times faster.
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        adjacency = coordinates.to_sparse_csr()
+        csr = coordinates.to_sparse_csr()
+        # With indices of 32 bits, which are those of its library, nothing is converted per product.
+        adjacency = torch.sparse_csr_tensor(
+            csr.crow_indices().int(),
+            csr.col_indices().int(),
+            csr.values(),
+            csr.shape,
+            check_invariants=True,
+        )
 
     class Product(torch.autograd.Function):
         @staticmethod

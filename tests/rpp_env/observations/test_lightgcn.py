@@ -144,6 +144,41 @@ def test_every_input_is_part_of_the_cache_key(tmp_path, monkeypatch):
         assert len(list(tmp_path.glob("*/embeddings.safetensors"))) == count
 
 
+def num_steps(**options):
+    """Gradient steps of one epoch, and the number of interactions."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    users, items, _, _ = two_communities()
+    counted = []
+    hook = register_optimizer_step_post_hook(lambda *_: counted.append(1))
+    fit_lightgcn(users, items, config=LightGCNConfig(dim=8, epochs=1, **options), **SIZES)
+    hook.remove()
+    return len(counted), len(users)
+
+
+def test_batches_grow_with_the_interactions_so_that_an_epoch_has_few_steps(monkeypatch):
+    assert num_steps()[0] == 1  # a batch holds 2048 at least
+    monkeypatch.setattr(lightgcn, "_SMALLEST_BATCH", 3)
+    steps, num_interactions = num_steps()
+    assert num_interactions > 50 * 3
+    assert 40 <= steps <= 50
+
+
+def test_a_batch_size_that_is_given_is_kept():
+    steps, num_interactions = num_steps(batch_size=3)
+    assert steps == -(-num_interactions // 3)
+
+
+def test_the_size_of_a_batch_is_part_of_the_cache_key(tmp_path, monkeypatch):
+    users, items, _, _ = two_communities()
+    tables = {"users": np.zeros((1, 1), np.float32), "items": np.zeros((1, 1), np.float32)}
+    monkeypatch.setattr(lightgcn, "_fit", lambda *_: Embeddings(**tables))
+    for batch_size, count in ((None, 1), (2048, 1), (2049, 2)):
+        config = LightGCNConfig(batch_size=batch_size)
+        cached_lightgcn(users, items, config=config, folder=tmp_path, **SIZES)
+        assert len(list(tmp_path.glob("*/embeddings.safetensors"))) == count
+
+
 def test_default_folder_is_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RPP_ENV_CACHE", str(tmp_path))
     users, items, _, _ = two_communities()
@@ -192,7 +227,8 @@ def test_nothing_to_learn_from_all_pairs():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"dim": 0}, {"epochs": 0}, {"l2": -1.0}, {"learning_rate": float("nan")}]
+    "wrong",
+    [{"dim": 0}, {"epochs": 0}, {"batch_size": 0}, {"l2": -1.0}, {"learning_rate": float("nan")}],
 )
 def test_bad_config_is_named(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* must be a (whole )?number"):

@@ -9,10 +9,12 @@ from rpp_agents.algorithms.a2c import A2CAgent, A2CConfig
 from rpp_agents.algorithms.affinity import AffinityAgent, AffinityConfig
 from rpp_agents.algorithms.enumerate import EnumerateAgent, EnumerateConfig
 from rpp_agents.algorithms.fixed import FixedAgent, FixedConfig
+from rpp_agents.algorithms.happo import HAPPOAgent, HAPPOConfig
 from rpp_agents.algorithms.ippo import IPPOAgent, IPPOConfig
 from rpp_agents.algorithms.linucb import LinUCBAgent, LinUCBConfig
 from rpp_agents.algorithms.mappo import MAPPOAgent, MAPPOConfig
 from rpp_agents.algorithms.oirl import OIRLAgent, OIRLConfig
+from rpp_agents.algorithms.ppo import PPOAgent, PPOConfig
 from rpp_agents.algorithms.qmix import QMIXAgent, QMIXConfig
 from rpp_agents.algorithms.random import RandomAgent, RandomConfig
 from rpp_agents.algorithms.thompson import ThompsonAgent, ThompsonConfig
@@ -27,10 +29,12 @@ AGENTS: dict[str, tuple[type[Any], type[Any]]] = {
     "affinity": (AffinityAgent, AffinityConfig),
     "enumerate": (EnumerateAgent, EnumerateConfig),
     "fixed": (FixedAgent, FixedConfig),
+    "happo": (HAPPOAgent, HAPPOConfig),
     "ippo": (IPPOAgent, IPPOConfig),
     "linucb": (LinUCBAgent, LinUCBConfig),
     "mappo": (MAPPOAgent, MAPPOConfig),
     "oirl": (OIRLAgent, OIRLConfig),
+    "ppo": (PPOAgent, PPOConfig),
     "qmix": (QMIXAgent, QMIXConfig),
     "random": (RandomAgent, RandomConfig),
     "thompson": (ThompsonAgent, ThompsonConfig),

@@ -164,7 +164,7 @@ def _score(llm, results):
 @pytest.mark.live
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_an_llm_that_was_used_before_a_fork_is_used_after_it(num_workers):
-    llm = load_llm("transformers:smollm2-135m-instruct", num_workers=num_workers)
+    llm = load_llm("transformers:smollm2-135m-instruct", device="cpu", num_workers=num_workers)
     try:
         expected = llm.loglikelihood(["I saw Alien and"], [[" Heat"]])
         context = multiprocessing.get_context("fork")

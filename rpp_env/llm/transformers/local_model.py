@@ -6,6 +6,7 @@ Knows nothing of text: token trees in, log-probabilities out; tokens of prompts 
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from rpp_env.errors import LLMError
@@ -13,7 +14,7 @@ from rpp_env.llm.base import Decoding
 from rpp_env.llm.transformers.packing import TokenTree
 from rpp_env.llm.transformers.parent_watch import end_with_parent
 from rpp_env.llm.transformers.text_writer import TextWriter, WritingJob, Written, plan_jobs
-from rpp_env.llm.transformers.tree_scorer import GPU_BATCH_TOKENS, TreeScorer
+from rpp_env.llm.transformers.tree_scorer import TreeScorer
 from rpp_env.progress.listening import answered
 from rpp_env.types import FloatArray
 
@@ -21,6 +22,7 @@ from rpp_env.types import FloatArray
 CPU_BATCH_ROWS: Final = 32
 CPU_BATCH_TOKENS: Final = 16_384
 GPU_BATCH_ROWS: Final = 256
+GPU_BATCH_TOKENS: Final = 32_768
 
 _Job = TypeVar("_Job", TokenTree, WritingJob)
 _Answer = TypeVar("_Answer")
@@ -50,6 +52,7 @@ class LocalModel:
         model = model.to(torch.device(device)).eval()
         self._scorer = TreeScorer(model)
         self._writer = TextWriter(model)
+        self._write_tokens = CPU_BATCH_TOKENS if self._on_cpu else GPU_BATCH_TOKENS
 
     def score(self, trees: Sequence[TokenTree]) -> list[FloatArray]:
         """Returns the log-probability of each prediction of each tree, in nats."""
@@ -63,16 +66,32 @@ class LocalModel:
         stops: Sequence[tuple[int, ...]],
         decoding: Decoding,
     ) -> list[Written]:
-        """Returns the completion of each prompt; for the arguments see `plan_jobs`."""
+        """Returns the completion of each prompt; for the arguments see `plan_jobs`.
+
+        Raises:
+            LLMError: The GPU has too little memory for a single prompt.
+        """
         jobs = plan_jobs(
             prompts,
             seeds=seeds,
             stops=stops,
             decoding=decoding,
             max_rows=CPU_BATCH_ROWS if self._on_cpu else GPU_BATCH_ROWS,
-            max_tokens=CPU_BATCH_TOKENS if self._on_cpu else GPU_BATCH_TOKENS,
+            max_tokens=self._write_tokens,
         )
-        return _sort_by_row(jobs, _tell_rows(jobs, map(self.write_job, jobs)))
+        from rpp_env.llm.transformers.gpu_memory import run_if_it_fits
+
+        done: list[tuple[WritingJob, list[Written]]] = []
+        while jobs:
+            job = jobs[0]
+            written = run_if_it_fits(partial(self.write_job, job), num_texts=len(job.rows))
+            if written is None:
+                self._write_tokens //= 2  # for later calls
+                jobs = [half for each in jobs for half in each.halves()]
+                continue
+            done.append((jobs.pop(0), written))
+            answered(len(job.rows))
+        return _sort_by_row([job for job, _ in done], [written for _, written in done])
 
     def write_job(self, job: WritingJob) -> list[Written]:
         """Returns the completion of each prompt of one job."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rpp_env.types import BoolArray, FloatArray, IntArray
+from rpp_env.types import FloatArray, IntArray
 
 # With this many nodes, attention costs about as much as the rest of SmolLM2-135M (measured on a
 # CPU). In larger models its share is smaller.
@@ -38,14 +38,28 @@ class TokenTree:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def attention(self) -> BoolArray:
-        """Whether a node (row) sees another (column): its ancestors and itself. Shape: (L, L)."""
-        seen = np.zeros((len(self), len(self)), dtype=np.bool_)
-        for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                seen[node] = seen[parent]
-            seen[node, node] = True
-        return seen
+    def intervals(self) -> tuple[IntArray, IntArray]:
+        """Which nodes a node sees, as one interval per node, so that a device can make the mask.
+
+        Nodes are numbered depth first. The descendants of a node and the node itself have the
+        numbers of one interval, which begins with the node's own number. A node sees another if its
+        number is in the other's interval: its ancestors and itself.
+
+        Returns:
+            The number of each node, and the end of its interval. Shapes: (L,), (L,).
+        """
+        parents = self.parents.tolist()
+        sizes = [1] * len(parents)
+        for node in range(len(parents) - 1, -1, -1):
+            if parents[node] >= 0:
+                sizes[parents[node]] += sizes[node]
+        numbers = []
+        free = [0] * (len(parents) + 1)  # next number below each node; the last: of the next root
+        for node, parent in enumerate(parents):
+            numbers.append(free[parent])
+            free[parent] += sizes[node]
+            free[node] = numbers[node] + 1
+        return np.array(numbers), np.array(numbers) + np.array(sizes)
 
     def split(self, log_probs: FloatArray) -> list[FloatArray]:
         """Sums the predictions of each continuation; returns one array per context.

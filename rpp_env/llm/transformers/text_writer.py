@@ -5,7 +5,7 @@ transformers' own `generate`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,15 @@ class WritingJob:
     seeds: tuple[int, ...]  # (B,)
     stops: tuple[int, ...]  # tokens that end a completion, in addition to the model's own
     decoding: Decoding
+
+    def halves(self) -> "list[WritingJob]":
+        """Two jobs with half of the prompts each; the job itself where it has one prompt."""
+        middle = len(self.rows) // 2
+        return [
+            replace(self, rows=self.rows[part], prompts=self.prompts[part], seeds=self.seeds[part])
+            for part in (slice(middle), slice(middle, None))
+            if self.rows[part]
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

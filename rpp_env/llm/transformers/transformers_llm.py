@@ -30,7 +30,8 @@ class TransformersLLM:
     """A causal language model run by transformers.
 
     The first call loads the model. A deepcopy is the object itself. A pickled copy, and a copy in a
-    forked process, carries no weights and loads the model at its own first call.
+    forked process, carries no weights and loads the model at its own first call. A process that was
+    forked after CUDA was used cannot load it on a GPU: that raises LLMError.
 
     Args:
         model: Name of an embedded asset (``smollm2-135m-instruct``), a folder, or a hub id.
@@ -64,6 +65,7 @@ class TransformersLLM:
         self._device = device
         self._num_workers = num_workers
         self._dtype = dtype
+        self._placed: tuple[str, str] | None = None
         self._loaded: tuple[Any, Any] | None = None
         self._loaded_pid = 0
         self._parent_loaded: tuple[Any, Any] | None = None
@@ -73,7 +75,7 @@ class TransformersLLM:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loaded": None, "_parent_loaded": None}
+        return {**self.__dict__, "_placed": None, "_loaded": None, "_parent_loaded": None}
 
     def apply_chat_template(self, *, system: str, user: str) -> str:
         """Returns the text up to where the assistant's answer begins; see `LLM`."""
@@ -235,10 +237,11 @@ class TransformersLLM:
         device, dtype = self._placement()
         num_workers = self._num_workers or _num_cores()
         forked = self._parent_loaded is not None
-        if forked and device != "cpu":
+        if device != "cpu" and (forked or _gpu_is_lost()):
             raise LLMError(
-                f"{self.name} was loaded on {device} before this process was forked, and a forked "
-                "process cannot use the GPU; start processes by 'spawn', or fork before ranking"
+                f"{self.name} cannot use {device} in this process: the process was forked from one "
+                "that had used the GPU or asked for it; start processes by 'spawn', or fork before "
+                "torch or the LLM is used, or give device='cpu'"
             )
         _log.info("loading %s from %s on %s", self.name, path, device)
         try:
@@ -253,14 +256,30 @@ class TransformersLLM:
             raise LLMError(f"{self.name} could not be loaded: {error}") from error
 
     def _placement(self) -> tuple[str, str]:
-        """Device and dtype of the weights."""
-        import torch
+        """Device and dtype of the weights. A forked process keeps those of its parent."""
+        if self._placed is None:
+            import torch
 
-        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return device, self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+            device = self._device
+            if device is None:
+                # A forked process may be unable to use a GPU that it has.
+                has_gpu = torch.cuda.is_available() or (
+                    _gpu_is_lost() and torch.cuda.device_count() > 0
+                )
+                device = "cuda" if has_gpu else "cpu"
+            is_gpu = torch.device(device).type == "cuda"
+            self._placed = device, self._dtype or ("bfloat16" if is_gpu else "float32")
+        return self._placed
 
     def _path(self) -> str:
         return resolve_checkpoint(self._model)
+
+
+def _gpu_is_lost() -> bool:
+    """Whether this process was forked from one that had begun to use CUDA, and so cannot use it."""
+    import torch
+
+    return bool(torch.cuda._is_in_bad_fork())
 
 
 def _num_cores() -> int:

@@ -11,7 +11,7 @@ import pytest
 SCRIPT = """
 import sys
 from rpp_env.llm.transformers.transformers_llm import TransformersLLM
-llm = TransformersLLM(sys.argv[1], num_workers=2)
+llm = TransformersLLM(sys.argv[1], device="cpu", num_workers=2)
 llm.loglikelihood(["a", "b"], [["c"], ["d"]])
 print(*llm._loaded[1]._pool._processes, flush=True)
 sys.stdin.read()
@@ -55,7 +55,7 @@ def test_workers_end_with_a_parent_that_is_killed(models):
 BUSY_SCRIPT = """
 import sys, time
 from rpp_env.llm.transformers.transformers_llm import TransformersLLM
-llm = TransformersLLM(sys.argv[1], num_workers=2)
+llm = TransformersLLM(sys.argv[1], device="cpu", num_workers=2)
 scores = llm.loglikelihood(["a", "b"], [["c"], ["d"]])
 pool = llm._loaded[1]
 try:

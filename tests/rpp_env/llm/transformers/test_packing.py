@@ -66,8 +66,9 @@ def test_the_path_to_each_prediction_spells_the_text_before_it(problem):
 def test_positions_are_depths_and_attention_is_to_ancestors(problem):
     contexts, continuations, max_tokens = problem
     for tree in pack(contexts, continuations, max_tokens=max_tokens):
-        attention = tree.attention()
-        assert attention.shape == (len(tree), len(tree))
+        number, end = tree.intervals()
+        assert sorted(number) == list(range(len(tree)))
+        attention = (number[:, None] >= number) & (number[:, None] < end)
         for node in range(len(tree)):
             ancestors = path(tree, node)
             assert tree.positions[node] == len(ancestors) - 1

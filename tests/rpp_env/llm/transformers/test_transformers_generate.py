@@ -154,7 +154,7 @@ def test_no_room_for_the_answer_is_an_error(models):
 
 @pytest.mark.live
 def test_the_embedded_model_answers():
-    llm = TransformersLLM("smollm2-135m-instruct", num_workers=1)
+    llm = TransformersLLM("smollm2-135m-instruct", dtype="float32", num_workers=1)
     chat = Chat(system="", user="What is the capital of France? Answer in one word.")
     text = "The capital of France is"
     try:

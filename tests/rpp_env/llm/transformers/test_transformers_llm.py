@@ -227,7 +227,7 @@ def test_a_pickle_carries_no_weights(llm_env):
 
 @pytest.mark.live
 def test_the_embedded_model_agrees_with_plain_transformers():
-    llm = load_llm("transformers:smollm2-135m-instruct", num_workers=1)
+    llm = load_llm("transformers:smollm2-135m-instruct", dtype="float32", num_workers=1)
     contexts = ["The capital of France is", "The capital of Germany is"]
     continuations = [[" Paris", " Berlin", " Paris, the city of light."]] * 2
     try:

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from rpp_agents.base import AgentSpec, Rollout
+from rpp_agents.learning.centring import centre_episodes
 from rpp_agents.learning.prompt_search import PromptSearch
 from rpp_agents.learning.saving import read_agent_json, write_agent_json
 from rpp_env.types import IntArray
@@ -72,10 +73,7 @@ class EnumerateAgent(PromptSearch):
         prompts = np.ravel_multi_index(
             tuple(np.moveaxis(rollout.actions, -1, 0)), self.spec.action_sizes
         )
-        # With one step an episode there is nothing to compare with but the whole rollout.
-        axis = 0 if rollout.num_steps > 1 else (0, 1)
-        means = rollout.rewards.mean(axis=axis, keepdims=True, where=rollout.valid)
-        gains = (rollout.rewards - means)[rollout.valid]
+        gains = centre_episodes(rollout.rewards, rollout.valid)[rollout.valid]
         played, num_prompts = prompts[rollout.valid], len(self._order)
         self._totals += np.bincount(played, weights=gains, minlength=num_prompts)
         self._counts += np.bincount(played, minlength=num_prompts)

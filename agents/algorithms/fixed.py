@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from rpp_agents.base import AgentSpec, Rollout
+from rpp_agents.learning.centring import centre_episodes
 from rpp_agents.learning.prompt_search import PromptSearch
 from rpp_agents.learning.saving import read_agent_json, write_agent_json
 from rpp_env.option_checks import check_positive
@@ -87,18 +88,8 @@ class FixedAgent(PromptSearch):
         arms = np.ravel_multi_index(
             tuple(np.moveaxis(rollout.actions, -1, 0)), self.spec.action_sizes
         )
-        # With one step an episode there is nothing to centre on but the whole rollout.
-        axis = 0 if rollout.num_steps > 1 else (0, 1)
-        weights = rollout.valid.astype(np.float64)
-        total = weights.sum(axis=axis, keepdims=True)
-        features = self._features[arms]  # (T, B, F)
-        features = (
-            features
-            - (features * weights[..., None]).sum(axis=axis, keepdims=True)
-            / np.maximum(total, 1)[..., None]
-        )
-        mean_rewards = (rollout.rewards * weights).sum(axis=axis, keepdims=True) / total
-        rewards = rollout.rewards - mean_rewards
+        features = centre_episodes(self._features[arms], rollout.valid)  # (T, B, F)
+        rewards = centre_episodes(rollout.rewards, rollout.valid)
         features, rewards = features[rollout.valid], rewards[rollout.valid]
         self._precision += features.T @ features / self.config.noise_std**2
         self._moment += features.T @ rewards / self.config.noise_std**2

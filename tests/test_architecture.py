@@ -58,8 +58,10 @@ AGENT_ROOMS = {
     "evaluation": {"base", "algorithms", "rollouts", "registry", "training"},
     "benchmark": {"base", "rollouts", "registry", "training", "evaluation"},
     "diagnosis": {"base", "rollouts", "registry", "training", "evaluation"},
+    "protocol": {"evaluation"},
     "catalog": {"evaluation"},
-    "cli": {"base", "registry", "training", "evaluation", "benchmark", "diagnosis", "catalog"},
+    "cli": {"base", "registry", "training", "evaluation", "benchmark", "diagnosis", "protocol"}
+    | {"catalog"},
     # Documented paths of names that live in a room.
     "accounting": {"training"},
     "evaluate": {"rollouts"},

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from rpp_agents.cli.main import COMMANDS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 RPP = Path(sys.executable).with_name("rpp")
+SUBMISSIONS = ROOT / "benchmarks" / "submissions"
 SERVER = "http://127.0.0.1:8000/v1"  # as the README writes it
 
 
@@ -178,11 +180,14 @@ def test_its_commands_on_a_server_work(tmp_path):
     "command", [*filter(is_independent, rpp_commands())], ids=lambda line: line.split()[1]
 )
 def test_each_other_command_works(command, tmp_path):
+    for submission in SUBMISSIONS.glob("*.json"):
+        shutil.copy(submission, tmp_path)
     run_in_order([command], tmp_path)
     results = {
         "benchmark": "results/leaderboard.md",
         "diagnose": "diagnosis/fingerprint.svg",
         "cache": ".",
+        "submit": ".",
     }
     assert (tmp_path / results[command.split()[1]]).exists()
 

@@ -146,7 +146,7 @@ def run_benchmark(config: Benchmark, make_mdp: MakeMDP) -> Leaderboard:
     mdp = make_mdp(horizon=config.horizon, hide=(), keep={})
     bounds = find_bounds(mdp)
     origin = Origin(made_of=bounds.made_of, commit=run_folder.git_commit())
-    cells = list(_cells(config, bounds))
+    cells = list(plan_cells(config, bounds))
     folder = config.folder / "cells"
     folder.mkdir(parents=True, exist_ok=True)
     with run_folder.lock_folder(folder):
@@ -241,7 +241,8 @@ def variants(config: Benchmark, best_choices: Sequence[int]) -> list[Variant]:
     ]
 
 
-def _cells(config: Benchmark, bounds: Bounds) -> Iterator[Cell]:
+def plan_cells(config: Benchmark, bounds: Bounds) -> Iterator[Cell]:
+    """Yields the cells of a study."""
     for variant in variants(config, bounds.best_choices):
         for agent in config.compared:
             for seed in range(config.seeds):

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "show": "Shows one user's episode: sentences, rankings with the target marked, rewards.",
     "benchmark": "Trains agents from several seeds on a recording; writes a table and pictures.",
     "diagnose": "Trains agents on tasks whose optimum is known; writes scores and a picture.",
+    "submit": "Runs an agent under the frozen protocol, checks a submission, or compares several.",
     "record": "Ranks every combination of sentences for every instance; writes a recording.",
     "catalog": "Checks a prompt catalog that you write.",
     "cache": "Shows, prunes or verifies the store that keeps the LLM's answers between runs.",

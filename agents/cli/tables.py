@@ -18,10 +18,12 @@ from rpp_agents.benchmark.leaderboard import Leaderboard
 from rpp_agents.diagnosis.fingerprint import Fingerprint
 from rpp_agents.evaluation.headroom_table import headroom_table
 from rpp_agents.evaluation.scoreboard import Scoreboard
-from rpp_agents.evaluation.statistics import Interval
+from rpp_agents.evaluation.statistics import Interval, bootstrap_scores
+from rpp_agents.protocol.comparison import compare_all, performance_profile, smallest_difference
 from rpp_env import PromptMDP
 from rpp_env.files import atomic_write
-from rpp_env.types import PATTERNS, PromptState
+from rpp_env.rewards import ndcg_of_ranks
+from rpp_env.types import PATTERNS, FloatArray, PromptState
 
 WIDTH: Final = 80  # columns that every table fits in
 
@@ -135,6 +137,47 @@ def fingerprint_table(fingerprints: Sequence[Fingerprint]) -> RenderableType:
         + ", ".join(f"{each.agent} {each.seconds:,.0f}" for each in fingerprints)
         + ".",
     )
+
+
+def protocol_tables(title: str, scores: Mapping[str, FloatArray]) -> list[RenderableType]:
+    """The tables of `rpp submit compare` for one task and budget.
+
+    Args:
+        title: Of the first table.
+        scores: NDCG@10 by agent. Shape of each: (S, U).
+    """
+    places = (1, 2, 3, 5)
+    means = _score_table(title, ["mean\n95 % interval", *(f"top {place}" for place in places)])
+    for name, each in scores.items():
+        thresholds = ndcg_of_ranks(np.array(places) - 1, k=10)
+        profile = performance_profile(each, thresholds)
+        means.add_row(name, _interval(bootstrap_scores(each)), *(f"{part:.0%}" for part in profile))
+    pairs = _score_table("Differences", ["gain\n95 % interval", "p", "Holm's p", "found if"])
+    for pair in compare_all(scores):
+        paired = scores[pair.name].mean(axis=0) - scores[pair.other].mean(axis=0)
+        smallest = smallest_difference(float(paired.std(ddof=1)), len(paired))
+        pairs.add_row(
+            _two_lines(
+                pair.name, f"over {pair.other}", style="bold" if pair.is_significant else ""
+            ),
+            _interval(pair.gain, sign="+"),
+            f"{pair.p_value:.4f}",
+            f"{pair.corrected:.4f}",
+            f"{smallest:.3f}",
+        )
+    return [
+        _with_caption(
+            means,
+            "Top k: fraction of seeds and users whose NDCG@10 is that of place k or better",
+            "(performance profile). Intervals: bootstrap over seeds and users.",
+        ),
+        _with_caption(
+            pairs,
+            "Gain: paired by user. p: random sign flips of users; Holm's p allows for all pairs.",
+            "Bold: below 5 %. Found if: a true difference of this size is found in 80 % of",
+            "comparisons with as many users, before the correction.",
+        ),
+    ]
 
 
 def _with_caption(table: Table, *sentences: str) -> RenderableType:

@@ -1,0 +1,1 @@
+"""The frozen protocol of comparisons: tasks, submissions, and how several are compared."""

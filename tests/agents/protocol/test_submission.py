@@ -86,7 +86,7 @@ def change(document, *path, to):
     [
         (("protocol",), "rpp-benchmark-v9", "protocol is 'rpp-benchmark-v9'"),
         (("agent",), " ", "agent is empty"),
-        (("code",), 3, "code is a number, and must be a string"),
+        (("code",), 3, "code is a whole number, and must be a string"),
         (("rule",), "best", "rule is 'best'; choose one of last, critic"),
         (("extra",), 1, "extra is no field"),
         (("settings",), {"width": 9}, "settings are none of those in trials"),

@@ -17,6 +17,7 @@ from rpp_agents.algorithms.oirl import OIRLAgent, OIRLConfig
 from rpp_agents.algorithms.ppo import PPOAgent, PPOConfig
 from rpp_agents.algorithms.qmix import QMIXAgent, QMIXConfig
 from rpp_agents.algorithms.random import RandomAgent, RandomConfig
+from rpp_agents.algorithms.sequential import SequentialAgent, SequentialConfig
 from rpp_agents.algorithms.thompson import ThompsonAgent, ThompsonConfig
 from rpp_agents.algorithms.triple import TripleAgent, TripleConfig
 from rpp_agents.base import Agent, AgentSpec
@@ -37,6 +38,7 @@ AGENTS: dict[str, tuple[type[Any], type[Any]]] = {
     "ppo": (PPOAgent, PPOConfig),
     "qmix": (QMIXAgent, QMIXConfig),
     "random": (RandomAgent, RandomConfig),
+    "sequential": (SequentialAgent, SequentialConfig),
     "thompson": (ThompsonAgent, ThompsonConfig),
     "triple": (TripleAgent, TripleConfig),
 }

@@ -24,6 +24,9 @@ class ObservationNetwork(nn.Module):
         num_outputs: Width of the output.
         hidden: Width of the hidden layers and of the GRU.
         output_gain: Scale of the initial output weights.
+        num_frequencies: Fourier features per scalar part of the layout (a part of size 1, in
+            [0, 1]): sin and cos of 2^k pi x for k below this. A perceptron of this width cannot
+            otherwise tell neighbouring values apart (Tancik et al. 2020, arXiv 2006.10739).
     """
 
     def __init__(
@@ -34,8 +37,16 @@ class ObservationNetwork(nn.Module):
         num_outputs: int,
         hidden: int,
         output_gain: float,
+        num_frequencies: int = 0,
     ) -> None:
         super().__init__()
+        scalars = (
+            []
+            if layout is None
+            else [n for n, s in zip(layout.names, layout.sizes, strict=True) if s == 1]
+        )
+        self._scalars = [layout.slice(name).start for name in scalars] if layout else []
+        self._factors = [2.0**k * torch.pi for k in range(num_frequencies)] if scalars else []
         self._layout = layout if layout is not None and "ranked_items" in layout else None
         if self._layout is None:
             num_inputs = size
@@ -48,6 +59,7 @@ class ObservationNetwork(nn.Module):
             self.direct = nn.Linear(self._num_candidates, num_outputs, bias=False)
             nn.init.zeros_(self.direct.weight)
             num_inputs = size - num_ranked + hidden
+        num_inputs += 2 * len(self._factors) * len(self._scalars)
         self.hidden = nn.Sequential(
             _linear(num_inputs, hidden, gain=2**0.5),
             nn.Tanh(),
@@ -58,8 +70,9 @@ class ObservationNetwork(nn.Module):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Maps (B, size) to (B, num_outputs)."""
+        waves = self._fourier_features(observations)
         if self._layout is None:
-            outputs: torch.Tensor = self.output(self.hidden(observations))
+            outputs: torch.Tensor = self.output(self.hidden(torch.cat([observations, *waves], -1)))
             return outputs
         ranked = observations[:, self._ranked].reshape(len(observations), self._num_candidates, -1)
         affinities = observations[:, self._affinities]
@@ -68,9 +81,13 @@ class ObservationNetwork(nn.Module):
         others = torch.cat(
             [observations[:, : self._ranked.start], observations[:, self._ranked.stop :]], dim=-1
         )
-        features = self.hidden(torch.cat([others, last[0]], dim=-1))
+        features = self.hidden(torch.cat([others, last[0], *waves], dim=-1))
         outputs = self.output(features) + self.direct(affinities)
         return outputs
+
+    def _fourier_features(self, observations: torch.Tensor) -> list[torch.Tensor]:
+        angles = [observations[:, self._scalars] * factor for factor in self._factors]
+        return [wave(each) for each in angles for wave in (torch.sin, torch.cos)]
 
 
 def _linear(num_inputs: int, num_outputs: int, *, gain: float) -> nn.Linear:

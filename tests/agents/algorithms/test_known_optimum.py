@@ -27,6 +27,7 @@ DEMANDED = {
     "oirl": (0.98, 0.98),
     "ppo": (0.95, 0.95),
     "qmix": (0.85, 0.95),
+    "sequential": (0.9, 0.9),
     "thompson": (0.98, 0.98),
 }
 # The defaults explore much and reuse little, for a noisy reward and few users; neither is the case.

@@ -47,17 +47,17 @@ class SequentialConfig(ActorCriticConfig):
     """Step size of Adam for the actors, but for their linear paths."""
     linear_learning_rate: float = 1e-2
     """Step size of Adam for the actors' linear paths."""
-    gamma: float = 0.9
-    """Discount. The paper has 0.95; with few LLM calls a shorter horizon is estimated better."""
-    gae_lambda: float = 0.6
+    gae_lambda: float = 0.3
     """Between TD(0) errors (0) and Monte Carlo returns (1)."""
+    clip_coef: float = 0.5
+    """How far the importance ratio of the joint action may leave 1."""
     ent_coef: float = 0.06
     """Weight of the entropy bonus of all steps in the first iteration."""
     ent_decay: float = 0.95
     """Factor on that weight per iteration."""
     search_coef: float = 0.2
     """Weight, at the beginning of an episode, of the entropy of choosing anew."""
-    stay_coef: float = 0.3
+    stay_coef: float = 1.0
     """Weight, at the beginning of an episode, of the penalty on repeating."""
     update_epochs: int = 4
     """Passes of the actors over each rollout."""

@@ -20,7 +20,7 @@ class EpisodeMemory:
     """
 
     def __init__(self, num_envs: int, num_agents: int) -> None:
-        self._last = np.zeros((num_envs, num_agents), dtype=np.int64)
+        self._last: IntArray = np.zeros((num_envs, num_agents), dtype=np.int64)
         self._best = np.zeros((num_envs, num_agents), dtype=np.int64)
         self._best_values = np.full(num_envs, -np.inf)
         self._has_acted = np.zeros(num_envs, dtype=np.bool_)

@@ -60,6 +60,8 @@ class SequentialActors(nn.Module):
         num_frequencies: Fourier features per scalar part of the state.
     """
 
+    _compact: torch.Tensor
+
     def __init__(self, spec: AgentSpec, *, hidden: int, num_frequencies: int) -> None:
         super().__init__()
         sizes = spec.action_sizes
@@ -75,23 +77,14 @@ class SequentialActors(nn.Module):
             nn.ModuleList(nn.Embedding(earlier, hidden) for earlier in sizes[:index])
             for index in range(len(sizes))
         )
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, size))
-            for size in sizes
-        )
+        self.heads = nn.ModuleList(_make_head(hidden, size) for size in sizes)
         compact = _compact_columns(spec)
         self.register_buffer("_compact", compact, persistent=False)
-        self.direct = nn.ModuleList(nn.Linear(len(compact), size, bias=False) for size in sizes)
-        for direct in self.direct:
-            nn.init.zeros_(direct.weight)
-        for head in self.heads:
-            nn.init.orthogonal_(head[-1].weight, 0.01)
-            nn.init.zeros_(head[-1].bias)
-        self.gate = nn.Sequential(
-            nn.Linear(hidden + NUM_RECALL_FEATURES, hidden), nn.Tanh(), nn.Linear(hidden, 1)
-        )
-        nn.init.zeros_(self.gate[-1].weight)
-        nn.init.constant_(self.gate[-1].bias, _FIRST_GATE)
+        self.direct = nn.ModuleList(_make_linear_path(len(compact), size) for size in sizes)
+        opens = nn.Linear(hidden, 1)
+        nn.init.zeros_(opens.weight)
+        nn.init.constant_(opens.bias, _FIRST_GATE)
+        self.gate = nn.Sequential(nn.Linear(hidden + NUM_RECALL_FEATURES, hidden), nn.Tanh(), opens)
 
     def sample(
         self,
@@ -183,7 +176,7 @@ class SequentialActors(nn.Module):
     def _logits(
         self, index: int, features: torch.Tensor, earlier: list[torch.Tensor]
     ) -> torch.Tensor:
-        for embedding, chosen in zip(self.before[index], earlier, strict=True):  # type: ignore[arg-type]
+        for embedding, chosen in zip(self.before[index].children(), earlier, strict=True):
             features = features + embedding(chosen)
         logits: torch.Tensor = self.heads[index](features)
         return logits
@@ -191,6 +184,20 @@ class SequentialActors(nn.Module):
     def _gate_logits(self, features: torch.Tensor, recalled: Recalled) -> torch.Tensor:
         logits: torch.Tensor = self.gate(torch.cat([features, recalled.features], dim=-1))[:, 0]
         return logits
+
+
+def _make_head(hidden: int, num_choices: int) -> nn.Sequential:
+    """A perceptron whose outputs are all but equal at first."""
+    last = nn.Linear(hidden, num_choices)
+    nn.init.orthogonal_(last.weight, 0.01)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), last)
+
+
+def _make_linear_path(num_inputs: int, num_choices: int) -> nn.Linear:
+    path = nn.Linear(num_inputs, num_choices, bias=False)
+    nn.init.zeros_(path.weight)
+    return path
 
 
 def _compact_columns(spec: AgentSpec) -> torch.Tensor:

@@ -7,19 +7,19 @@ from safetensors import SafetensorError
 
 from rpp_agents.algorithms.a2c import A2CAgent, A2CConfig
 from rpp_agents.algorithms.affinity import AffinityAgent, AffinityConfig
-from rpp_agents.algorithms.enumerate import EnumerateAgent, EnumerateConfig
-from rpp_agents.algorithms.fixed import FixedAgent, FixedConfig
+from rpp_agents.algorithms.bandits.enumerate import EnumerateAgent, EnumerateConfig
+from rpp_agents.algorithms.bandits.fixed import FixedAgent, FixedConfig
+from rpp_agents.algorithms.bandits.linucb import LinUCBAgent, LinUCBConfig
+from rpp_agents.algorithms.bandits.oirl import OIRLAgent, OIRLConfig
+from rpp_agents.algorithms.bandits.thompson import ThompsonAgent, ThompsonConfig
+from rpp_agents.algorithms.bandits.triple import TripleAgent, TripleConfig
 from rpp_agents.algorithms.happo import HAPPOAgent, HAPPOConfig
 from rpp_agents.algorithms.ippo import IPPOAgent, IPPOConfig
-from rpp_agents.algorithms.linucb import LinUCBAgent, LinUCBConfig
 from rpp_agents.algorithms.mappo import MAPPOAgent, MAPPOConfig
-from rpp_agents.algorithms.oirl import OIRLAgent, OIRLConfig
 from rpp_agents.algorithms.ppo import PPOAgent, PPOConfig
 from rpp_agents.algorithms.qmix import QMIXAgent, QMIXConfig
 from rpp_agents.algorithms.random import RandomAgent, RandomConfig
 from rpp_agents.algorithms.sequential import SequentialAgent, SequentialConfig
-from rpp_agents.algorithms.thompson import ThompsonAgent, ThompsonConfig
-from rpp_agents.algorithms.triple import TripleAgent, TripleConfig
 from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.learning.saving import saved_agent_name
 from rpp_env.errors import RunError, did_you_mean

@@ -8,7 +8,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from rpp_agents.algorithms.fixed import FixedAgent
+from rpp_agents.algorithms.bandits.fixed import FixedAgent
 from rpp_agents.base import Agent, AgentSpec
 from rpp_agents.registry import agent_from_config, load_agent
 from rpp_agents.rollouts.play import play_once

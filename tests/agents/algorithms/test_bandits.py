@@ -5,7 +5,7 @@ import pytest
 
 from rpp_agents import AgentSpec, Rollout, collect, make_agent
 from rpp_agents.algorithms.affinity import agreement
-from rpp_agents.algorithms.linucb import LinearArms
+from rpp_agents.algorithms.bandits.linucb import LinearArms
 from rpp_env import RPPVectorParallelEnv, toy_mdp
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rpp_agents import AgentSpec, Rollout, collect, make_agent
-from rpp_agents.algorithms.triple import halving_schedule
+from rpp_agents.algorithms.bandits.triple import halving_schedule
 from rpp_agents.learning.centring import centre_episodes
 from rpp_env import RPPVectorParallelEnv, toy_mdp
 

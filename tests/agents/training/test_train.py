@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from toy_runs import CONFIG, remembering_toy
 
 from rpp_agents.algorithms.a2c import A2CConfig
-from rpp_agents.algorithms.fixed import FixedConfig
+from rpp_agents.algorithms.bandits.fixed import FixedConfig
 from rpp_agents.algorithms.random import RandomConfig
 from rpp_agents.evaluation.scoreboard import evaluate_run, evaluation_instances
 from rpp_agents.training import run_folder as runs

@@ -39,6 +39,11 @@ _TAG_REPLACEMENTS: Final = (
     (re.compile(r"<tr(?:\s[^<>\n]{0,99})?>", re.I), "\n| "),
     (re.compile(r"</t[dh]>", re.I), " | "),
 )
+_NAME_OF_TAG: Final = r"[a-z][\w.-]{0,30}"
+_ELEMENT: Final = re.compile(
+    rf"<({_NAME_OF_TAG})(?:\s[^<>\n]{{0,99}})?>([^<>\n]{{1,300}})</\1>", re.I
+)
+_ANY_TAG: Final = re.compile(rf"</?{_NAME_OF_TAG}(?:\s[^<>\n]{{0,99}})?/?>", re.I)
 _LATEX: Final = re.compile(r"\\(?:boxed|text|math|succ|gt\b)")
 _LATEX_REPLACEMENTS: Final = (
     (re.compile(r"\\(?:text|math)(?:bf|it|rm|tt|sf)?\s?\{([^{}\n]{0,200})\}"), r"\1"),
@@ -67,6 +72,7 @@ def clean_answer(answer: str, candidates: Sequence[str]) -> str:
         for tag, replacement in _TAG_REPLACEMENTS:
             answer = tag.sub(replacement, answer)
         answer = _ANSWER_TAG.sub(r"<\1answer>", _TAG.sub("", answer))
+        answer = _list_elements(answer)
     if "\\" not in titles and _LATEX.search(answer):
         for command, replacement in _LATEX_REPLACEMENTS:
             answer = command.sub(replacement, answer)
@@ -78,6 +84,39 @@ def clean_answer(answer: str, candidates: Sequence[str]) -> str:
 def fold_titles(candidates: Sequence[str]) -> str:
     """All titles as one case-folded text, to look up whether a sign occurs in one."""
     return resolve_entities("\n".join(candidates)).casefold()
+
+
+def _list_elements(text: str) -> str:
+    """Writes XML elements without children as bullets: ``<item>Heat</item><item>Up</item>``.
+
+    Where elements of several names alternate, such as ranks and titles, only those of the first
+    name count whose texts are not all numbers. A line with other text stays as it is, and so does
+    an element whose name occurs once.
+    """
+    if "</" not in text:
+        return text
+    lines = text.split("\n")
+    places = [
+        place
+        for place, line in enumerate(lines)
+        if "</" in line and not _ANY_TAG.sub("", _ELEMENT.sub("", line)).strip()
+    ]
+    texts: dict[str, list[str]] = {}
+    for place in places:
+        for element in _ELEMENT.finditer(lines[place]):
+            if element[1].casefold() != "answer":
+                texts.setdefault(element[1].casefold(), []).append(element[2].strip())
+    repeated = [name for name, several in texts.items() if len(several) > 1]
+    worded = [name for name in repeated if not all(map(str.isdecimal, texts[name]))]
+    if not repeated:
+        return text
+    listed = (worded or repeated)[0]
+    for place in places:
+        elements = list(_ELEMENT.finditer(lines[place]))
+        if any(element[1].casefold() in texts for element in elements):
+            kept = [element[2] for element in elements if element[1].casefold() == listed]
+            lines[place] = "\n".join(f"- {each.strip()}" for each in kept)
+    return "\n".join(lines)
 
 
 def _cut_at_end_of_text(text: str, titles: str) -> str:

@@ -71,7 +71,9 @@ _DECIMAL_MARKER: Final = re.compile(r"\d{1,2}\.\d{1,2}[.):]?\s+(?=[^\W\d])")
 _HASH_MARKER: Final = re.compile(r"#(\d{1,4})\s+(?=\S)")
 _LETTER_MARKER: Final = re.compile(r"\(?(?:[a-z]|[ivx]{1,4})[.)]\s+(?=\S)", re.I)
 _WEAK_MARKER: Final = re.compile(r"(\d{1,3})\s+(?=\S)")
-_BULLET: Final = re.compile(r"[-+*\u2013—]\s+|[-\u2013—](?=[^\W\d]|[\"“'*])|[•·●▪○◦►➤‣✓✔★☆→]+\s*")
+_BULLET: Final = re.compile(
+    r"[-+*\u2013—]\s+(?:\[[xX ]\]\s+)?|[-\u2013—](?=[^\W\d]|[\"“'*])|[•·●▪○◦►➤‣✓✔★☆→]+\s*"
+)
 _INLINE_NUMBER: Final = re.compile(
     r"(?:(?<=^)|(?<=\s))[(\[]?(\d{1,3})[.)\]]\s+(?=[^\W_]|[\"\u201c'*_«「(])"
 )

@@ -36,7 +36,12 @@ _SEPARATORS: Final = (
     (re.compile(r";"), 2),
     (re.compile(r"[|\t/]"), 2),
     (re.compile(r"[,、،]"), 2),
+    (re.compile(r"\s+(?:then|followed by)\s+", re.I), 2),
     (re.compile(r"(?<=\d{4}\))\s*(?=[^\W_])"), 2),
+)
+_FIRST: Final = re.compile(r"(?:and\s+)?first(?:ly)?,?\s+", re.I)
+_CONJUNCTION: Final = re.compile(
+    r"(?:(?:and|und|et|y|or|&)\s+)?(?:(?:then|finally|lastly|followed by)\s+)?", re.I
 )
 _AND: Final = re.compile(r"\s+(?:and|und|et|y|&)\s+", re.I)
 
@@ -96,6 +101,9 @@ class PieceReader:
             and self._matcher.find_exact(behind) >= 0
         ):
             entries = [behind, *entries[1:]]
+        opening = _FIRST.match(first)
+        if opening and self._named(first) is None and self._names(first[opening.end() :]):
+            entries = [first[opening.end() :], *entries[1:]]
         if len(entries) > 2 and all(NUMBER.fullmatch(entry) for entry in entries[1:-1]):
             opened = None if self._names(first) else _NUMBER_AT_END.search(first[-20:])
             closed = None if self._names(last) else _NUMBER_AT_START.match(last)
@@ -119,7 +127,8 @@ class PieceReader:
                 if all(exact(half) >= 0 for half in halves):
                     yield from halves
                     continue
-            yield re.sub(r"^(?:and|und|et|y|or|&)\s+", "", joined.strip(), flags=re.I)
+            joined = joined.strip()
+            yield _CONJUNCTION.sub("", joined, count=1) if exact(joined) == NOTHING else joined
 
     def _names(self, entry: str) -> bool:
         return self._named(entry) is not None

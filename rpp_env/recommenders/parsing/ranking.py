@@ -41,6 +41,13 @@ _REASONS_FOLLOW: Final = re.compile(
     r"[^\n:]{0,60}:[*_ ]*$",
     re.I | re.M,
 )
+# Not before a countdown, whose numbers already say which entry is the best.
+_WORST_FIRST: Final = re.compile(
+    r"\b(?:(?:worst|least|lowest)\b[^\n:.]{0,40}?\bto\b[^\n:.]{0,20}?\b(?:best|most|highest)"
+    r"|(?:ascending|increasing) order of (?:preference|relevance|likelihood|interest|fit))\b"
+    r"(?:(?!\bto (?:the )?(?:worst|least|lowest)\b)[^\n:]){0,80}:(?!\W*0?(?:[2-9]|[1-9]\d)[.):])",
+    re.I,
+)
 _NUMBER_LIST: Final = re.compile(r"[\s>,;|→\[\]]+")
 _ACRONYM: Final = re.compile(r"[A-Z][*.'\u2019][A-Z]")  # "E.T.", "M*A*S*H (" cut short
 _LETTER_LIST: Final = re.compile(r"(?:[\s>,;|→()\[\].:*\"'=\-]|\d{1,2}[.)](?=\s))+")
@@ -82,10 +89,12 @@ def parse_ranking(
       candidates counts; the other lines are chatter and reasons. A line with several titles
       (separated by ``>``, arrows, semicolons, bars or commas) needs two titles, and half of its
       pieces must be titles.
+    - XML elements of one name that each stand for an entry (`<item>Heat</item>`).
     - JSON and Python lists, and objects with titles, ids or ranks (see `json_entries`).
     - The rows of a table are sorted by a column that its head calls rank, position or place. A list
       whose numbers are 1 to n in another order (a countdown, two columns) is sorted by them, unless
       they are the numbers of the candidates behind them. Entries that tie keep their order.
+    - A list below "from worst to best:" or the like is read from its end.
 
     What an entry names:
 
@@ -158,26 +167,32 @@ def _append_unrecognised(recognised: list[int], num_candidates: int, seed: int) 
 def _best_reading(answer: str, matcher: TitleMatcher) -> list[int]:
     """Reads the last section that names candidates; if there is none, the whole answer."""
     reader = EntryReader(matcher)
-    for before, section in _sections(answer, reader):
+    for before, phrase, section in _sections(answer, reader):
         found = _read(section, reader, matcher)
         if len(_unique_candidates(found)) > 1:
-            return found
+            return found[::-1] if _is_worst_first(f"{phrase}{section}", reader) else found
         if _unique_candidates(found):
             earlier = _unique_candidates(_read(before, reader, matcher))
             if len(earlier) < 2 or earlier == sorted(earlier):
                 return found
-    return _read(answer, reader, matcher)
+    found = _read(answer, reader, matcher)
+    return found[::-1] if _is_worst_first(answer, reader) else found
 
 
-def _sections(answer: str, reader: EntryReader) -> Iterator[tuple[str, str]]:
-    """(text before, text after) each phrase that announces a ranking, the last phrase first."""
+def _is_worst_first(section: str, reader: EntryReader) -> bool:
+    heading = _WORST_FIRST.search(section)
+    return heading is not None and not reader.is_title(_line_at(section, heading.start()))
+
+
+def _sections(answer: str, reader: EntryReader) -> Iterator[tuple[str, str, str]]:
+    """(text before, phrase, text after) per phrase that announces a ranking, the last one first."""
     phrases = [
         phrase
         for phrase in _RANKING_FOLLOWS.finditer(answer)
         if not reader.is_title(_line_at(answer, phrase.start()))
     ]
     for phrase in phrases[: -_MAX_SECTIONS - 1 : -1]:
-        yield answer[: phrase.start()], answer[phrase.end() :]
+        yield answer[: phrase.start()], phrase[0], answer[phrase.end() :]
 
 
 def _line_at(text: str, position: int) -> str:

@@ -58,7 +58,7 @@ SERVERS = {
     "llamacpp": Tried(
         title="llama.cpp's own (`llama-server`)",
         package="xllamacpp",
-        shown_command="llama-server --model FILE.gguf",
+        shown_command="llama-server --model FILE.gguf --no-cache-prompt",
         command=llamacpp,
         model=lambda: MODEL,
         health="/health",

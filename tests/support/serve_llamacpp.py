@@ -23,6 +23,9 @@ def main():
     params.n_parallel = options.parallel
     params.n_ctx = 2048 * options.parallel
     params.cpuparams.n_threads = 1
+    # As --no-cache-prompt: what is kept of the prompt before divides this one into other batches,
+    # whose sums are rounded otherwise, so that near ties of tokens would depend on the order.
+    params.cache_prompt = False
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     threading.Event().wait()

@@ -24,6 +24,7 @@ from rpp_env.option_checks import whole_number
 from rpp_env.types import FloatArray
 
 _log = logging.getLogger(__name__)
+_BATCHING = "2"  # 1: in the order of the trees; 2: tokens that something is predicted from first
 
 
 class TransformersLLM:
@@ -172,10 +173,14 @@ class TransformersLLM:
     def identity(self) -> dict[str, str]:
         """What determines the answers: the model, the SHA-256 of its weights, dtype and device.
 
-        A model on the hub has the commit on the hub instead of a hash.
+        A model on the hub has the commit on the hub instead of a hash. On other devices than the
+        CPU there is the version of the order in which tokens are batched: sums in bfloat16 depend
+        on it.
         """
         device, dtype = self._placement()
         about = {"name": self.name, "dtype": dtype, "device": device}
+        if device != "cpu":
+            about["batching"] = _BATCHING
         return {**about, **weights_identity(self._model)}
 
     def close(self) -> None:

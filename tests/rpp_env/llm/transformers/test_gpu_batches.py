@@ -126,3 +126,11 @@ def test_a_gpu_gives_what_a_cpu_gives(folder):
     ):
         np.testing.assert_allclose(scores, expected, atol=1e-3)
     assert of(gpu.generate(PROMPTS, decoding=GREEDY)) == of(cpu.generate(PROMPTS, decoding=GREEDY))
+
+
+def test_answers_of_a_gpu_are_known_by_how_tokens_are_batched_and_those_of_a_cpu_are_not(models):
+    on_cpu, on_gpu = (
+        TransformersLLM(str(models["llama"]), device=device, dtype="bfloat16").identity()
+        for device in ("cpu", "cuda")
+    )
+    assert set(on_gpu) - set(on_cpu) == {"batching"}

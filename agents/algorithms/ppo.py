@@ -119,14 +119,10 @@ class PPOAgent(ActorCritic):
     def _following(self, rollout: Rollout) -> FloatArray:
         return np.stack([self.values(states) for states in rollout.states])[..., None]
 
-    def _update(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    def _update_actors(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
         loss, metrics = self._actor_loss(batch)
         self._step(self._actor_optimizer, self.actors, loss)
-        critic_losses = self._critic_losses(batch)
-        self._step(
-            self._critic_optimizer, self.critic, torch.stack([*critic_losses.values()]).sum()
-        )
-        return {**metrics, **{name: loss.item() for name, loss in critic_losses.items()}}
+        return metrics
 
     def _actor_loss(
         self, batch: Mapping[str, torch.Tensor]

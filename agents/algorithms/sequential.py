@@ -233,11 +233,6 @@ class SequentialAgent(ActorCritic):
             "repeat": scores.repeat.mean().item(),
         }
 
-    def _update_critic(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
-        losses = self._critic_losses(batch)
-        self._step(self._critic_optimizer, self.critic, torch.stack([*losses.values()]).sum())
-        return {name: loss.item() for name, loss in losses.items()}
-
     def _critic_losses(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         outputs = self.critic(torch.cat([batch["states"], batch["next_states"]]))
         of_states, of_next_states = outputs.chunk(2)

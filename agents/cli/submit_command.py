@@ -73,6 +73,12 @@ class Run:
     def _results(self) -> Iterator[tuple[str, int, int, CellResult]]:
         for task in TASKS.values():
             make_mdp = partial(recorded_mdp, task.recording)
+            bounds = find_bounds(recorded_mdp(task.recording))  # the same for every horizon
+            if bounds.made_of != task.made_of:
+                raise RunError(
+                    f"recording {task.recording} is not the one of task {task.name}: its data, "
+                    "sentences or rankings differ; install the release that has this task"
+                )
             for calls in CALLS:
                 config = Benchmark(
                     recording=task.recording,
@@ -86,10 +92,9 @@ class Run:
                     out=self.out.with_suffix("") / f"{task.name}-{calls}",
                 )
                 run_benchmark(config, make_mdp)
-                bounds = find_bounds(make_mdp(horizon=calls, hide=(), keep={}))
                 for cell in plan_cells(config, bounds):
                     path = cell_path(config.folder / "cells", cell)
-                    result, _ = load_cell(path, cell, made_of=bounds.made_of)
+                    result, _ = load_cell(path, cell, made_of=task.made_of)
                     yield task.name, calls, cell.seed, result
 
 

@@ -230,6 +230,9 @@ class ActorCritic(ABC):
         }
 
     def _update(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        return {**self._update_actors(batch), **self._update_critic(batch)}
+
+    def _update_actors(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
         advantages_NA = batch["advantages"].expand(-1, len(self.spec.agents))
         policy_loss, entropy = torch.zeros(()), torch.zeros(())
         for i, (name, actor) in enumerate(zip(self.spec.agents, self.actors, strict=True)):
@@ -242,14 +245,15 @@ class ActorCritic(ABC):
             policy_loss = policy_loss - torch.min(ratio * advantages, clipped * advantages).mean()
             entropy = entropy - (log_probs.exp() * log_probs).sum(-1).mean()
         self._step(self._actor_optimizer, self.actors, policy_loss - self.config.ent_coef * entropy)
-        critic_losses = self._critic_losses(batch)
-        total = torch.stack(list(critic_losses.values())).sum()
-        self._step(self._critic_optimizer, self.critic, total)
         return {
             "policy_loss": policy_loss.item(),
-            **{name: loss.item() for name, loss in critic_losses.items()},
             "entropy": entropy.item() / len(self.spec.agents),
         }
+
+    def _update_critic(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        losses = self._critic_losses(batch)
+        self._step(self._critic_optimizer, self.critic, torch.stack([*losses.values()]).sum())
+        return {name: loss.item() for name, loss in losses.items()}
 
     def _step(
         self, optimizer: torch.optim.Optimizer, module: nn.Module, loss: torch.Tensor

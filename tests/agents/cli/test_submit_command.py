@@ -1,5 +1,6 @@
 """`rpp submit` writes what it accepts, refuses the rest, and tells agents apart."""
 
+import dataclasses
 import json
 import logging
 
@@ -49,6 +50,18 @@ def test_finished_cells_are_not_run_again(small, tmp_path, monkeypatch):
     assert main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")} == cells
     assert (tmp_path / "r.json").read_bytes() == first
+
+
+def test_results_of_another_recording_are_refused_before_anything_is_trained(
+    small, tmp_path, monkeypatch, caplog
+):
+    (name, task), *_ = submit_command.TASKS.items()
+    other = dataclasses.replace(task, made_of="0" * 64)
+    monkeypatch.setattr(submit_command, "TASKS", {name: other})
+    with caplog.at_level(logging.ERROR):
+        assert main(["submit", "run", "random", f"--out={tmp_path / 'r.json'}"]) == 1
+    assert "is not the one of task ml-100k-smollm2-135m-v0" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_files_are_checked_and_every_fault_is_told(small, tmp_path, caplog):

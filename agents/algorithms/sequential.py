@@ -33,7 +33,7 @@ from rpp_agents.learning.actor_critic import ActorCritic, ActorCriticConfig
 from rpp_agents.learning.episode_memory import EpisodeMemory, recall_rollout
 from rpp_agents.learning.networks import ObservationNetwork
 from rpp_agents.learning.sequential_actors import Recalled, SequentialActors
-from rpp_env.option_checks import check_between, check_count, check_positive
+from rpp_env.option_checks import check_between, check_count, check_flags, check_positive
 from rpp_env.types import FloatArray
 
 _ITERATIONS = "iterations.safetensors"
@@ -75,6 +75,7 @@ class SequentialConfig(ActorCriticConfig):
         check_between(self, 0, np.inf, "search_coef", "stay_coef")
         check_count(self, 0, "num_frequencies")
         check_count(self, 1, "critic_epochs")
+        check_flags(self, "recall")
         if self.critic_epochs > self.update_epochs:
             raise ValueError(
                 f"critic_epochs={self.critic_epochs} must be at most "

@@ -107,6 +107,8 @@ class Check:
 
     def __call__(self, console: Console) -> None:
         """Runs the command."""
+        if not self.files:
+            raise ValueError("files: name at least one submission")
         failed = []
         for path in self.files:
             try:

@@ -158,6 +158,7 @@ def test_each_option_has_a_default_and_a_sentence():
         ("sequential", "ent_decay", 1.1),
         ("sequential", "linear_learning_rate", 0.0),
         ("sequential", "num_frequencies", -1),
+        ("sequential", "recall", 3),
         ("sequential", "search_coef", -0.1),
         ("sequential", "stay_coef", float("nan")),
         ("thompson", "effect_std", 0.0),

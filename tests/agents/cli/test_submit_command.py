@@ -79,6 +79,7 @@ def test_all_files_are_checked_and_every_fault_is_told(small, tmp_path, caplog):
         (["run", "a2d", "--out=x.json"], "agent='a2d'"),
         (["run", "random", "--out=x"], "out=x must end in .json"),
         (["run", "random", "--out=x.json", "--jobs=0"], "jobs=0"),
+        (["check"], "name at least one"),
         (["compare", "x.json"], "name two or more"),
     ],
 )

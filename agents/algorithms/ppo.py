@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rpp_agents.base import AgentSpec, Decision, Rollout
+from rpp_agents.base import Decision, Rollout
 from rpp_agents.learning.actor_critic import ActorCritic, ActorCriticConfig
 from rpp_agents.learning.networks import ObservationNetwork
 from rpp_env.types import FloatArray
@@ -50,17 +50,6 @@ class PPOAgent(ActorCritic):
 
     name: ClassVar[str] = "ppo"
     config_class: ClassVar[type[ActorCriticConfig]] = PPOConfig
-
-    def __init__(self, spec: AgentSpec, config: PPOConfig | None = None, *, seed: int = 0) -> None:
-        super().__init__(spec, config, seed=seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.actors = self._make_actors()
-        self._actor_optimizer = torch.optim.AdamW(
-            self.actors.parameters(),
-            lr=self.config.actor_learning_rate,
-            weight_decay=self.config.weight_decay,
-        )
 
     def act(
         self, observations: Mapping[str, FloatArray], state: FloatArray, *, explore: bool = True

@@ -6,6 +6,11 @@ RPP's actor-critic (`a2c`, arXiv 2407.17115) with what the planted suite shows t
   multi-agent transformer, arXiv 2205.14953), with the clipped importance ratio of the joint action.
 - The agent remembers which joint action of the episode the critic valued most, and learns when to
   repeat it.
+- A static policy, which depends on the user at most, learns off-policy from every prompt tried so
+  far (`StaticPolicy`): policy gradients use each rollout once, and which sentences are good for
+  whom takes all of them. Its logits are added to the actors' own, the more the nearer the episode's
+  end (`StaticPrior`). Each actor learns how far to trust it: where sentences must match each other,
+  the best choice of each alone is wrong.
 - It searches early in an episode and decides at the end. At step t of T the loss holds a bonus for
   the entropy of choosing anew and a penalty on repeating, both in proportion to 1 - (t + 1) / T.
   They keep the tries of an episode different from each other, which is what the critic rule and the
@@ -21,7 +26,7 @@ the critic rule go by r(s).
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import torch
@@ -33,10 +38,11 @@ from rpp_agents.learning.actor_critic import ActorCritic, ActorCriticConfig
 from rpp_agents.learning.episode_memory import EpisodeMemory, recall_rollout
 from rpp_agents.learning.networks import ObservationNetwork
 from rpp_agents.learning.sequential_actors import Recalled, SequentialActors
+from rpp_agents.learning.static_prior import StaticLearning, StaticPrior
 from rpp_env.option_checks import check_between, check_count, check_flags, check_positive
 from rpp_env.types import FloatArray
 
-_ITERATIONS = "iterations.safetensors"
+_PRIOR: Final = "prior.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +50,11 @@ class SequentialConfig(ActorCriticConfig):
     """Hyper-parameters of `SequentialAgent`."""
 
     actor_learning_rate: float = 1e-3
-    """Step size of Adam for the actors, but for their linear paths."""
-    linear_learning_rate: float = 1e-2
+    """Step size of Adam for the actors, but for their linear paths and their trust."""
+    linear_learning_rate: float = 5e-3
     """Step size of Adam for the actors' linear paths."""
+    trust_learning_rate: float = 0.015
+    """Step size of Adam for the actors' trust in the static policy."""
     gae_lambda: float = 0.3
     """Between TD(0) errors (0) and Monte Carlo returns (1)."""
     clip_coef: float = 0.5
@@ -65,16 +73,24 @@ class SequentialConfig(ActorCriticConfig):
     """Passes of the critic, at most `update_epochs`."""
     recall: bool = True
     """Remember the episode's best joint action, and learn when to repeat it."""
+    static_steps: int = 32
+    """Gradient steps of the static policy a rollout; 0 for none. More of them overfit few users."""
+    static_batch_size: int = 1024
+    """Tried prompts a gradient step of the static policy."""
+    static_learning_rate: float = 1e-2
+    """Step size of Adam for the static policy."""
+    static_ent_coef: float = 0.002
+    """Weight of the entropy bonus of the static policy, of the sum over agents."""
     num_frequencies: int = 5
     """Fourier features per scalar part of the state; 0 for the scalars alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "linear_learning_rate")
+        check_positive(self, "linear_learning_rate", "trust_learning_rate", "static_learning_rate")
         check_between(self, 0, 1, "ent_decay")
-        check_between(self, 0, np.inf, "search_coef", "stay_coef")
-        check_count(self, 0, "num_frequencies")
-        check_count(self, 1, "critic_epochs")
+        check_between(self, 0, np.inf, "search_coef", "stay_coef", "static_ent_coef")
+        check_count(self, 0, "num_frequencies", "static_steps")
+        check_count(self, 1, "critic_epochs", "static_batch_size")
         check_flags(self, "recall")
         if self.critic_epochs > self.update_epochs:
             raise ValueError(
@@ -92,28 +108,25 @@ class SequentialAgent(ActorCritic):
     Args:
         spec: What the environment looks like.
         config: Hyper-parameters.
-        seed: Of the initial weights, of sampling and of minibatches.
+        seed: Of the initial weights, of sampling, of minibatches and of what is replayed.
     """
 
     name: ClassVar[str] = "sequential"
     config_class: ClassVar[type[ActorCriticConfig]] = SequentialConfig
     config: SequentialConfig
-    actors: SequentialActors  # type: ignore[assignment]  # in place of a network per agent
+    actors: SequentialActors
 
     def __init__(
         self, spec: AgentSpec, config: SequentialConfig | None = None, *, seed: int = 0
     ) -> None:
         super().__init__(spec, config, seed=seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.actors = SequentialActors(
-                spec, hidden=self.config.hidden, num_frequencies=self.config.num_frequencies
-            )
-        self._actor_optimizer = torch.optim.AdamW(
-            _parameter_groups(self.actors, self.config),
-            lr=self.config.actor_learning_rate,
-            weight_decay=self.config.weight_decay,
+        learning = StaticLearning(
+            num_steps=self.config.static_steps,
+            batch_size=self.config.static_batch_size,
+            learning_rate=self.config.static_learning_rate,
+            entropy_coef=self.config.static_ent_coef,
         )
+        self._prior = StaticPrior(spec, learning)
         layout = spec.state_layout
         self._remembers = self.config.recall and layout is not None and "step" in layout
         self._memory = EpisodeMemory(0, len(spec.agents))
@@ -127,6 +140,7 @@ class SequentialAgent(ActorCritic):
         with torch.no_grad():
             actions, log_probs = self.actors.sample(
                 torch.as_tensor(state),
+                self._prior.logits(state),
                 self._recall(state, values),
                 self._generator,
                 explore=explore,
@@ -141,7 +155,7 @@ class SequentialAgent(ActorCritic):
         return rewards
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
-        """A few epochs of clipped policy gradient, fewer of critic regression; see `Agent`."""
+        """Clipped policy gradient, critic regression, then the static policy; see `Agent`."""
         batch = self._batch(rollout)
         num_samples = len(batch["returns"])
         num_minibatches = max(1, min(self.config.num_minibatches, num_samples // 2))
@@ -156,19 +170,39 @@ class SequentialAgent(ActorCritic):
                 for name, value in metrics.items():
                     found.setdefault(name, []).append(value)
         self._iterations += 1
+        self._prior.learn(rollout, self._generator)
         return {name: float(np.mean(values)) for name, values in found.items()}
 
     def save(self, folder: Path) -> None:
         """Writes what `load` needs; episodes under way are forgotten."""
         super().save(folder)
-        save_file({"iterations": torch.tensor(self._iterations)}, folder / _ITERATIONS)
+        iterations = torch.tensor(self._iterations)
+        save_file({"iterations": iterations, **self._prior.tensors()}, folder / _PRIOR)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The agent as it was saved; see `Agent`."""
         agent = super().load(folder)
-        agent._iterations = int(load_file(folder / _ITERATIONS)["iterations"])
+        stored = load_file(folder / _PRIOR)
+        agent._iterations = int(stored["iterations"])
+        agent._prior.restore(stored)
         return agent
+
+    def _make_actors(self) -> SequentialActors:
+        return SequentialActors(
+            self.spec, hidden=self.config.hidden, num_frequencies=self.config.num_frequencies
+        )
+
+    def _actor_parameters(self) -> list[dict[str, Any]]:
+        """Linear paths and trust take steps of their own sizes; trust does not decay to a half."""
+        actors = self.actors
+        linear, trust = list(actors.direct.parameters()), [actors.trust]
+        own = {id(each) for each in (*linear, *trust)}
+        return [
+            {"params": [each for each in actors.parameters() if id(each) not in own]},
+            {"params": linear, "lr": self.config.linear_learning_rate},
+            {"params": trust, "lr": self.config.trust_learning_rate, "weight_decay": 0.0},
+        ]
 
     def _recall(self, state: FloatArray, values: FloatArray) -> Recalled | None:
         if not self._remembers or self.spec.state_layout is None:
@@ -199,6 +233,8 @@ class SequentialAgent(ActorCritic):
         num_steps, num_envs = rollout.rewards.shape
         left = 1 - (torch.arange(num_steps) + 1) / num_steps  # part of the episode that follows
         batch["left"] = left.repeat_interleave(num_envs)[keep]
+        states = rollout.states[:-1].reshape(-1, self.spec.state_size)
+        batch["prior"] = self._prior.logits(states)[keep]
         if self._remembers:
             recalled = recall_rollout(rollout)[keep]
             batch["recalled_actions"] = recalled.actions
@@ -214,7 +250,7 @@ class SequentialAgent(ActorCritic):
                 known=batch["recalled_known"],
                 features=batch["recalled_features"],
             )
-        scores = self.actors.score(batch["states"], batch["actions"], recalled)
+        scores = self.actors.score(batch["states"], batch["prior"], batch["actions"], recalled)
         advantages = batch["advantages"][:, 0]
         advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-8)
         ratio = (scores.log_probs - batch["log_probs"]).sum(-1).exp()
@@ -232,6 +268,7 @@ class SequentialAgent(ActorCritic):
             "policy_loss": policy_loss.item(),
             "entropy": scores.entropy.mean().item(),
             "repeat": scores.repeat.mean().item(),
+            "trust": self.actors.trust.sigmoid().mean().item(),
         }
 
     def _critic_losses(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -247,15 +284,3 @@ class SequentialAgent(ActorCritic):
         with torch.no_grad():
             reward, following = self.critic(torch.as_tensor(state)).double().numpy().T
         return reward, following / (1 - self.config.gamma)
-
-
-def _parameter_groups(actors: SequentialActors, config: SequentialConfig) -> list[dict[str, Any]]:
-    """Linear paths, which are named ``direct``, take steps of their own size."""
-    named = list(actors.named_parameters())
-    return [
-        {"params": [each for name, each in named if "direct" not in name]},
-        {
-            "params": [each for name, each in named if "direct" in name],
-            "lr": config.linear_learning_rate,
-        },
-    ]

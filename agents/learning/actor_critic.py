@@ -7,7 +7,7 @@ n is the number of steps that a rollout holds, C that of critics: 1, or one for 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -89,26 +89,18 @@ class ActorCritic(ABC):
         self.config = config or self.config_class()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.actors = nn.ModuleList(
-                ObservationNetwork(
-                    size=size,
-                    layout=layout,
-                    num_outputs=num_actions,
-                    hidden=self.config.hidden,
-                    output_gain=0.01,
-                )
-                for size, layout, num_actions in zip(
-                    spec.observation_sizes, spec.layouts, spec.action_sizes, strict=True
-                )
-            )
+            self.actors = self._make_actors()
             self.critic = self._make_critic()
         self._generator = torch.Generator().manual_seed(seed)
-        decay = self.config.weight_decay
         self._actor_optimizer = torch.optim.AdamW(
-            self.actors.parameters(), lr=self.config.actor_learning_rate, weight_decay=decay
+            self._actor_parameters(),
+            lr=self.config.actor_learning_rate,
+            weight_decay=self.config.weight_decay,
         )
         self._critic_optimizer = torch.optim.AdamW(
-            self.critic.parameters(), lr=self.config.critic_learning_rate, weight_decay=decay
+            self.critic.parameters(),
+            lr=self.config.critic_learning_rate,
+            weight_decay=self.config.weight_decay,
         )
 
     @abstractmethod
@@ -127,6 +119,25 @@ class ActorCritic(ABC):
     def _critic_losses(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Losses by name, whose sum the critic descends."""
 
+    def _make_actors(self) -> nn.Module:
+        """The actors, whose initial weights come from torch's global generator: one per agent."""
+        return nn.ModuleList(
+            ObservationNetwork(
+                size=size,
+                layout=layout,
+                num_outputs=num_actions,
+                hidden=self.config.hidden,
+                output_gain=0.01,
+            )
+            for size, layout, num_actions in zip(
+                self.spec.observation_sizes, self.spec.layouts, self.spec.action_sizes, strict=True
+            )
+        )
+
+    def _actor_parameters(self) -> Iterable[Any]:
+        """What the actors' optimizer takes: parameters, or groups of them with step sizes."""
+        return self.actors.parameters()
+
     def _prepared(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The batch with what else `_critic_losses` needs, before the first gradient step."""
         return batch
@@ -138,7 +149,7 @@ class ActorCritic(ABC):
         with torch.no_grad():
             logits = [
                 actor(torch.as_tensor(observations[name]))
-                for actor, name in zip(self.actors, self.spec.agents, strict=True)
+                for actor, name in zip(self.actors.children(), self.spec.agents, strict=True)
             ]
         chosen = [
             torch.multinomial(each.softmax(-1), 1, generator=self._generator)[:, 0]
@@ -235,7 +246,8 @@ class ActorCritic(ABC):
     def _update_actors(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
         advantages_NA = batch["advantages"].expand(-1, len(self.spec.agents))
         policy_loss, entropy = torch.zeros(()), torch.zeros(())
-        for i, (name, actor) in enumerate(zip(self.spec.agents, self.actors, strict=True)):
+        actors = zip(self.spec.agents, self.actors.children(), strict=True)
+        for i, (name, actor) in enumerate(actors):
             advantages = advantages_NA[:, i]
             advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-8)
             log_probs = actor(batch[name]).log_softmax(-1)

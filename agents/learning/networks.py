@@ -1,5 +1,6 @@
 """Networks of the actor-critics. Every row is computed by itself: there is no BatchNorm."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -107,7 +108,7 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, *, prefix: str) -> dict[
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], *, prefix: str
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor], *, prefix: str
 ) -> None:
     """Puts back what `flatten_optimizer` took."""
     state: dict[int, dict[str, Any]] = {}
@@ -127,7 +128,7 @@ def with_prefixes(**modules: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def load_with_prefixes(tensors: dict[str, torch.Tensor], **modules: nn.Module) -> None:
+def load_with_prefixes(tensors: Mapping[str, torch.Tensor], **modules: nn.Module) -> None:
     """Puts back what `with_prefixes` took."""
     for prefix, module in modules.items():
         start = f"{prefix}."

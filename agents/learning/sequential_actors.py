@@ -10,7 +10,13 @@ remembered joint action b, otherwise they choose anew:
     pi(a | s) = g(s) [a = b] + (1 - g(s)) prod_i pi_i(a_i | s, a_1, ..., a_{i-1})
 
 Repeating needs all actors at once. Without g, each of them would have to learn it by itself.
-n is the number of rows, A that of agents, S the width of the global state.
+
+An actor's logits are those of its network, plus a linear map of the state (but for the user and the
+ranked items), plus sigmoid(c_i) times those of a prior, which the caller gives. The trust c_i is
+learned as everything else is.
+
+n is the number of rows, A that of agents, D the width of the global state, S the number of all
+agents' sentences.
 """
 
 from dataclasses import dataclass
@@ -25,6 +31,7 @@ from rpp_agents.learning.networks import ObservationNetwork
 
 NUM_RECALL_FEATURES: Final = 3
 _FIRST_GATE: Final = -2.0  # log-odds of repeating before anything is learned: 12 %
+_FIRST_TRUST: Final = 3.0  # the prior counts by 95 % at first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +88,8 @@ class SequentialActors(nn.Module):
         compact = _compact_columns(spec)
         self.register_buffer("_compact", compact, persistent=False)
         self.direct = nn.ModuleList(_make_linear_path(len(compact), size) for size in sizes)
+        self.trust = nn.Parameter(torch.full((len(sizes),), _FIRST_TRUST))
+        self._sizes = list(sizes)
         opens = nn.Linear(hidden, 1)
         nn.init.zeros_(opens.weight)
         nn.init.constant_(opens.bias, _FIRST_GATE)
@@ -89,6 +98,7 @@ class SequentialActors(nn.Module):
     def sample(
         self,
         states: torch.Tensor,
+        prior: torch.Tensor,
         recalled: Recalled | None,
         generator: torch.Generator,
         *,
@@ -97,7 +107,8 @@ class SequentialActors(nn.Module):
         """Samples a joint action per row, or takes each agent's most likely one in turn.
 
         Args:
-            states: Shape: (n, S).
+            states: Shape: (n, D).
+            prior: Logits of all agents' sentences. Shape: (n, S).
             recalled: What is remembered, or None.
             generator: Source of randomness.
             explore: Whether to sample.
@@ -105,10 +116,10 @@ class SequentialActors(nn.Module):
         Returns:
             Actions and their log-probabilities. Shape of each: (n, A).
         """
-        features, linear = self.trunk(states), self._linear_logits(states)
+        features, first = self.trunk(states), self._first_logits(states, prior)
         actions: list[torch.Tensor] = []
         for index in range(len(self.heads)):
-            logits = linear[index] + self._logits(index, features, actions)
+            logits = first[index] + self._logits(index, features, actions)
             if explore:
                 chosen = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
             else:
@@ -120,30 +131,35 @@ class SequentialActors(nn.Module):
             draws = torch.rand(len(states), generator=generator) if explore else 0.5
             repeats = (odds.sigmoid() > draws) & recalled.known
             joint = torch.where(repeats[:, None], recalled.actions, joint)
-        return joint, self._score(features, linear, joint, recalled).log_probs
+        return joint, self._score(features, first, joint, recalled).log_probs
 
     def score(
-        self, states: torch.Tensor, actions: torch.Tensor, recalled: Recalled | None
+        self,
+        states: torch.Tensor,
+        prior: torch.Tensor,
+        actions: torch.Tensor,
+        recalled: Recalled | None,
     ) -> ActionScores:
         """Log-probabilities and entropies.
 
         Args:
-            states: Shape: (n, S).
+            states: Shape: (n, D).
+            prior: Logits of all agents' sentences. Shape: (n, S).
             actions: Shape: (n, A).
             recalled: What was remembered when they were chosen, or None.
         """
-        return self._score(self.trunk(states), self._linear_logits(states), actions, recalled)
+        return self._score(self.trunk(states), self._first_logits(states, prior), actions, recalled)
 
     def _score(
         self,
         features: torch.Tensor,
-        linear: list[torch.Tensor],
+        first: list[torch.Tensor],
         actions: torch.Tensor,
         recalled: Recalled | None,
     ) -> ActionScores:
         log_probs, entropies = [], []
         for index in range(len(self.heads)):
-            logits = linear[index] + self._logits(index, features, [*actions[:, :index].T])
+            logits = first[index] + self._logits(index, features, [*actions[:, :index].T])
             distribution = logits.log_softmax(-1)
             log_probs.append(distribution.gather(1, actions[:, index : index + 1])[:, 0])
             entropies.append(-(distribution.exp() * distribution).sum(-1))
@@ -169,9 +185,13 @@ class SequentialActors(nn.Module):
             repeat=repeat.exp() * recalled.known,
         )
 
-    def _linear_logits(self, states: torch.Tensor) -> list[torch.Tensor]:
-        compact = states[:, self._compact]
-        return [direct(compact) for direct in self.direct]
+    def _first_logits(self, states: torch.Tensor, prior: torch.Tensor) -> list[torch.Tensor]:
+        """What each agent takes over of the prior, plus its linear path. Shape: (n, n_i)."""
+        parts, compact = torch.split(prior, self._sizes, dim=-1), states[:, self._compact]
+        return [
+            trust * part + direct(compact)
+            for trust, part, direct in zip(self.trust.sigmoid(), parts, self.direct, strict=True)
+        ]
 
     def _logits(
         self, index: int, features: torch.Tensor, earlier: list[torch.Tensor]
@@ -201,9 +221,9 @@ def _make_linear_path(num_inputs: int, num_choices: int) -> nn.Linear:
 
 
 def _compact_columns(spec: AgentSpec) -> torch.Tensor:
-    """Columns of the state without the ranked items, or all where no layout tells."""
-    columns = torch.arange(spec.state_size)
-    if spec.state_layout is None or "ranked_items" not in spec.state_layout:
-        return columns
-    ranked = spec.state_layout.slice("ranked_items")
-    return torch.cat([columns[: ranked.start], columns[ranked.stop :]])
+    """Columns of the state without the user and the ranked items; all where no layout tells."""
+    keep = torch.ones(spec.state_size, dtype=torch.bool)
+    if spec.state_layout is not None:
+        for name in {"user", "ranked_items"} & set(spec.state_layout.names):
+            keep[spec.state_layout.slice(name)] = False
+    return keep.nonzero()[:, 0]

@@ -38,9 +38,14 @@ def recall(actions, known=True):
     )
 
 
+def prior(count, sizes=SIZES):
+    """The same logits for every row, of some size."""
+    return torch.linspace(-1, 1, sum(sizes)).repeat(count, 1)
+
+
 def probabilities(actors, state, recalled=None):
     with torch.no_grad():
-        scores = actors.score(state.repeat(len(ALL), 1), ALL, recalled)
+        scores = actors.score(state.repeat(len(ALL), 1), prior(len(ALL)), ALL, recalled)
     return scores.log_probs.sum(1).exp()
 
 
@@ -70,7 +75,11 @@ def test_joint_actions_are_drawn_as_often_as_the_probabilities_say(known):
     many = remembered[torch.zeros(count, dtype=torch.int64)]
     with torch.no_grad():
         actions, log_probs = actors.sample(
-            state.repeat(count, 1), many, torch.Generator().manual_seed(0), explore=True
+            state.repeat(count, 1),
+            prior(count),
+            many,
+            torch.Generator().manual_seed(0),
+            explore=True,
         )
     expected = probabilities(actors, state, remembered)
     index = (actions[:, None] == ALL).all(-1).int().argmax(1)
@@ -86,21 +95,34 @@ def test_two_agents_learn_to_match_where_no_product_of_marginals_can():
     matching = torch.tensor([[0, 0], [1, 1]])
     optimizer = torch.optim.Adam(actors.parameters(), lr=0.05)
     for _ in range(200):
-        loss = -actors.score(state, matching, None).log_probs.sum(1).mean()
+        loss = -actors.score(state, prior(2, (2, 2)), matching, None).log_probs.sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    likelihoods = actors.score(state, matching, None).log_probs.sum(1).exp()
+    likelihoods = actors.score(state, prior(2, (2, 2)), matching, None).log_probs.sum(1).exp()
     assert (likelihoods > 0.45).all()  # independent actors reach 0.25
 
 
 def test_without_exploring_the_most_likely_choices_are_taken_in_turn():
     actors, state = make_actors(seed=3), torch.randn(1, STATE)
     with torch.no_grad():
-        actions, _ = actors.sample(state, None, torch.Generator(), explore=False)
-        features, linear = actors.trunk(state), actors._linear_logits(state)
+        actions, _ = actors.sample(state, prior(1), None, torch.Generator(), explore=False)
+        features, first = actors.trunk(state), actors._first_logits(state, prior(1))
         expected = []
         for index in range(len(SIZES)):
-            logits = linear[index] + actors._logits(index, features, expected)
+            logits = first[index] + actors._logits(index, features, expected)
             expected.append(logits.argmax(-1))
     assert actions[0].tolist() == [int(each) for each in expected]
+
+
+def test_an_agent_follows_the_prior_as_far_as_it_trusts_it():
+    actors, state = make_actors(sizes=(2, 2), seed=4), torch.zeros(1, STATE)
+    torch.nn.init.zeros_(actors.heads[0][-1].weight)
+    torch.nn.init.zeros_(actors.heads[0][-1].bias)
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0]])
+    with torch.no_grad():
+        for trust in (-30.0, 0.0, 30.0):
+            actors.trust[0] = trust
+            scores = actors.score(state, logits, torch.tensor([[0, 0]]), None)
+            odds = torch.tensor(2 * torch.tensor(trust).sigmoid().item())
+            torch.testing.assert_close(scores.log_probs[0, 0].exp(), odds.sigmoid())

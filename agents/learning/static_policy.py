@@ -16,9 +16,11 @@ embedding, b_i where all sentences are as good. So either counts for an agent on
 the same weights. W_i is used if what it gains over b_i alone exceeds `_SIGNIFICANT` standard errors
 over users; else b_i alone, if what that gains over a uniform choice does; else a uniform choice.
 
-n is the number of tried prompts, m that of users asked about, U that of all users, D the length of
-a user's embedding, S the number of all agents' sentences. Heads: 0 has b alone, 1 has b and W; 2
-and 3 are the copies of 0, and 4 and 5 those of 1, from users of even and of odd rows.
+n is the number of tried prompts, m that of users asked about, U that of all users, B that of a
+batch, D the length of a user's embedding, S the number of all agents' sentences. There are three
+copies of each policy: 0 learns from all users, 1 and 2 from those of even and of odd rows.
+
+The gradient is written out, since autograd takes several times as long for it.
 """
 
 from typing import Final
@@ -31,7 +33,7 @@ from rpp_agents.learning.tried_prompts import TriedPrompts
 
 _LEAST_PROPENSITY: Final = 0.2  # relative to a uniform choice
 _SIGNIFICANT: Final = 2.0
-_NUM_HEADS: Final = 6
+_NUM_COPIES: Final = 3
 # Embeddings are scaled to coordinates of this over D: a step of Adam then moves the logits by about
 # as much whatever D is.
 _COORDINATES: Final = 8.0
@@ -47,28 +49,26 @@ class StaticPolicy(nn.Module):
 
     shared: torch.Tensor
     personal: torch.Tensor
-    _sees_users: torch.Tensor
     _scale: torch.Tensor
 
     def __init__(self, action_sizes: tuple[int, ...], user_size: int) -> None:
         super().__init__()
         self._sizes = list(action_sizes)
         total = sum(action_sizes)
-        self.weights = nn.Parameter(torch.zeros(_NUM_HEADS, user_size, total))
-        self.biases = nn.Parameter(torch.zeros(_NUM_HEADS, 1, total))
+        self.alike = nn.Parameter(torch.zeros(_NUM_COPIES, total))  # b where it is alone
+        self.biases = nn.Parameter(torch.zeros(_NUM_COPIES, total, 1))  # b beside W
+        self.weights = nn.Parameter(torch.zeros(_NUM_COPIES, total, user_size))  # W
         # Whether each agent prefers sentences at all, and whether by user. Shape: (A,).
         for name in ("shared", "personal"):
             self.register_buffer(name, torch.zeros(len(action_sizes), dtype=torch.bool))
-        sees_users = torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0, 1.0])[:, None, None]
-        self.register_buffer("_sees_users", sees_users, persistent=False)
         self.register_buffer("_scale", torch.zeros(()))  # 0 until users have been seen
 
     def forward(self, users: torch.Tensor) -> torch.Tensor:
         """Logits of all sentences. Shape: (m, D) -> (m, S)."""
         with torch.no_grad():
-            alike, personal = self._logits(users * self._scale, slice(0, 2))
+            personal = self._personal_logits(users * self._scale)[0].T
         parts = zip(
-            torch.split(alike, self._sizes, -1),
+            torch.split(self.alike.detach()[0].expand_as(personal), self._sizes, -1),
             torch.split(personal, self._sizes, -1),
             self.shared.tolist(),
             self.personal.tolist(),
@@ -92,7 +92,7 @@ class StaticPolicy(nn.Module):
 
         Args:
             tried: Every prompt so far.
-            optimizer: Of `weights` and `biases`.
+            optimizer: Of the parameters.
             generator: Draws the samples of each step.
             num_steps: Gradient steps.
             batch_size: Samples of each.
@@ -104,22 +104,36 @@ class StaticPolicy(nn.Module):
         users = torch.as_tensor(tried.user_embeddings) * self._scale
         of_user, actions = torch.as_tensor(tried.users), torch.as_tensor(tried.actions)
         weighted = self._weighted_gains(tried)
-        # Each row counts for heads 0 and 1, and twice for the copies that learn from its half.
-        halves = 2.0 * torch.stack([of_user % 2 == 0, of_user % 2 == 1])
-        shares = torch.cat([torch.ones(2, len(of_user)), halves, halves])
+        halves = torch.stack([of_user % 2 == 0, of_user % 2 == 1])
+        shares = torch.cat([torch.ones(1, len(of_user)), 2.0 * halves])
         for _ in range(num_steps):
             rows = torch.randint(len(of_user), (batch_size,), generator=generator)
-            logits = self._logits(users[of_user[rows]], slice(None))  # (heads, batch, S)
-            loss = torch.zeros(())
-            for i, part in enumerate(torch.split(logits, self._sizes, -1)):
-                log_probs = part.log_softmax(-1)
-                chosen = _of_chosen(log_probs.exp(), actions[rows, i])
-                loss = loss - (chosen * weighted[rows, i] * shares[:, rows]).mean(1).sum()
-                loss = loss + entropy_coef * (log_probs.exp() * log_probs).sum(-1).mean(1).sum()
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            worth = weighted[rows].T[:, None] * shares[:, rows]  # (A, copies, B)
+            self._set_gradients(users[of_user[rows]], actions[rows], worth, entropy_coef)
             optimizer.step()
         self._decide(users, tried, weighted)
+
+    def _set_gradients(
+        self, users: torch.Tensor, actions: torch.Tensor, worth: torch.Tensor, entropy_coef: float
+    ) -> None:
+        """Of minus the mean of the module's sum over a batch, whose gain times w_i is `worth`."""
+        with torch.no_grad():
+            alike, personal = [], []
+            logits = zip(
+                torch.split(self.alike, self._sizes, 1),
+                torch.split(self._personal_logits(users), self._sizes, 1),
+                strict=True,
+            )
+            for i, (same, own) in enumerate(logits):
+                chosen = actions[:, i].expand_as(worth[i])
+                gains = torch.zeros_like(same).scatter_add(1, chosen, worth[i]) / len(actions)
+                alike.append(_slopes(same, gains, entropy_coef))
+                gains = torch.zeros_like(own).scatter(1, chosen[:, None], worth[i][:, None])
+                personal.append(_slopes(own, gains, entropy_coef) / len(actions))
+            self.alike.grad = torch.cat(alike, 1)
+            of_logits = torch.cat(personal, 1)
+            self.biases.grad = of_logits.sum(-1, keepdim=True)
+            self.weights.grad = of_logits @ users
 
     def _weighted_gains(self, tried: TriedPrompts) -> torch.Tensor:
         """Each prompt's gain, less the mean of all, times w_i. Shape: (n, A)."""
@@ -127,21 +141,22 @@ class StaticPolicy(nn.Module):
         relative = torch.as_tensor(tried.log_probs).exp() * torch.tensor(self._sizes)
         return (gains[:, None] / relative.clamp(min=_LEAST_PROPENSITY)).float()
 
-    def _logits(self, scaled_users: torch.Tensor, heads: slice) -> torch.Tensor:
-        slopes = scaled_users @ self.weights[heads]
-        return slopes * self._sees_users[heads] + self.biases[heads]
+    def _personal_logits(self, scaled_users: torch.Tensor) -> torch.Tensor:
+        """Shape: (m, D) -> (copies, S, m)."""
+        return self.weights @ scaled_users.T + self.biases
 
     def _decide(
         self, scaled_users: torch.Tensor, tried: TriedPrompts, weighted: torch.Tensor
     ) -> None:
         """Sets `shared` and `personal` by what copies gain for users they did not learn from."""
         with torch.no_grad():
-            logits = self._logits(scaled_users, slice(None))  # (heads, U, S)
+            logits = self._personal_logits(scaled_users).transpose(1, 2)  # (copies, U, S)
+            alike = self.alike.detach()[:, None].expand_as(logits)
         even = (torch.arange(len(scaled_users)) % 2 == 0)[:, None]
-        alike = torch.where(even, logits[3], logits[2])
-        own = torch.where(even, logits[5], logits[4])
-        self.shared.copy_(self._gains(alike, torch.zeros_like(alike), tried, weighted))
-        self.personal.copy_(self._gains(own, logits[0], tried, weighted))
+        same = torch.where(even, alike[2], alike[1])
+        own = torch.where(even, logits[2], logits[1])
+        self.shared.copy_(self._gains(same, torch.zeros_like(same), tried, weighted))
+        self.personal.copy_(self._gains(own, alike[0], tried, weighted))
 
     def _gains(
         self,
@@ -163,7 +178,9 @@ class StaticPolicy(nn.Module):
         return torch.tensor(better)
 
 
-def _of_chosen(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Each row's value (..., n, n_i) at its chosen index (n,). Shape: (..., n)."""
-    index = chosen.expand(values.shape[:-1])[..., None]
-    return values.gather(-1, index)[..., 0]
+def _slopes(logits: torch.Tensor, gains: torch.Tensor, entropy_coef: float) -> torch.Tensor:
+    """Derivatives, by logits, of -sum(p gains) - entropy_coef H(p) with p = softmax of axis 1."""
+    log_probs = logits.log_softmax(1)
+    probs = log_probs.exp()
+    by_probs = entropy_coef * log_probs - gains
+    return probs * (by_probs - (probs * by_probs).sum(1, keepdim=True))

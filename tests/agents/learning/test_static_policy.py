@@ -90,3 +90,33 @@ def test_without_embeddings_everybody_is_one():
         tried, optimizer, torch.Generator(), num_steps=50, batch_size=64, entropy_coef=0.002
     )
     assert policy(torch.zeros(5, 0)).shape == (5, sum(SIZES))
+
+
+def test_the_gradient_that_is_written_out_is_that_of_the_formula():
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    policy, entropy_coef, batch = StaticPolicy(SIZES, WIDTH), 0.3, 50
+    for parameter in policy.parameters():
+        parameter.data = draw(*parameter.shape)
+    embeddings, worth = draw(batch, WIDTH), draw(len(SIZES), 3, batch)
+    actions = torch.stack(
+        [torch.randint(size, (batch,), generator=generator) for size in SIZES], dim=1
+    )
+    policy._set_gradients(embeddings, actions, worth, entropy_coef)
+    found = {name: parameter.grad for name, parameter in policy.named_parameters()}
+
+    policy.zero_grad()
+    personal = (policy.weights @ embeddings.T + policy.biases).transpose(1, 2)
+    for logits in (personal, policy.alike[:, None].expand_as(personal)):
+        for i, part in enumerate(logits.split(SIZES, -1)):  # (3, batch, n_i)
+            probs = part.softmax(-1)
+            chosen = probs[:, torch.arange(batch), actions[:, i]]
+            entropies = -(probs * probs.log()).sum(-1)
+            (-(worth[i] * chosen + entropy_coef * entropies).mean(1).sum()).backward(
+                retain_graph=True
+            )
+    for name, parameter in policy.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)

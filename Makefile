@@ -8,6 +8,8 @@
 # make test-libraries: train with every other library, each installed in an environment of its own.
 PYTHON ?= python3
 RUN ?= runs/movies
+# What the README, the examples and the tests use.
+ASSETS := ml-100k smollm2-135m-instruct all-minilm-l6-v2
 BIN := .venv/bin
 # One process per core; a process that has nothing left takes over what another has not begun.
 SPREAD := -n logical --maxprocesses 8 --dist worksteal
@@ -27,7 +29,7 @@ train: .venv/installed
 	$(BIN)/rpp evaluate $(RUN) --live
 
 test: .venv/installed
-	$(BIN)/rpp fetch --all
+	$(BIN)/rpp fetch $(ASSETS)
 	$(BIN)/python -m pytest $(SPREAD)
 
 check: check-lint check-format check-types check-docs
@@ -50,15 +52,15 @@ check-docs: .venv/installed .venv/typing/rpp_agents
 	@mkdir -p .venv/typing && ln -sfn $(CURDIR)/agents $@
 
 test-slow: .venv/installed
-	$(BIN)/rpp fetch --all
+	$(BIN)/rpp fetch $(ASSETS)
 	$(BIN)/python -m pytest tests/slow $(SPREAD)
 
 test-vllm: .venv-vllm/installed
-	.venv-vllm/bin/rpp fetch --all
+	.venv-vllm/bin/rpp fetch $(ASSETS)
 	.venv-vllm/bin/python -m pytest tests/engines
 
 test-servers: .venv-servers/installed
-	.venv-servers/bin/rpp fetch --all
+	.venv-servers/bin/rpp fetch $(ASSETS)
 	.venv-servers/bin/python -m pytest tests/servers
 
 test-libraries: $(LIBRARIES:%=test-%)

@@ -56,7 +56,7 @@ def resolve_checkpoint(model: str) -> str:
         weights = next(folder.rglob("*.gguf"), None)
         if weights is None:
             return str(folder)
-        return convert_gguf(weights, name=f"{model}-{ASSETS[model].sha256[:8]}")
+        return convert_gguf(weights, name=f"{model}-{ASSETS[model].pin[:8]}")
     path = expand_path(model)
     weights = find_gguf(path)
     if weights is not None:

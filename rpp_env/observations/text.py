@@ -56,7 +56,7 @@ class SentenceEncoder:
         delete the cached tables when the model behind it changes.
         """
         if self._model in ASSETS:
-            return f"{self._model}:{ASSETS[self._model].sha256}"
+            return f"{self._model}:{ASSETS[self._model].pin}"
         folder = Path(self._model)
         if not folder.is_dir():
             return f"hub:{self._model}"

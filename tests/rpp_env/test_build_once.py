@@ -7,8 +7,7 @@ import threading
 import pytest
 from built_folders import left_over, start, visible
 
-from rpp_env import assets
-from rpp_env.assets import build_once
+from rpp_env.assets import build_once, cache
 
 SLOW_BUILD = """
 import sys, time
@@ -66,7 +65,7 @@ def test_the_second_waits_says_so_and_does_not_build(tmp_path, caplog):
         raise AssertionError("built twice")
 
     handler = Seen()
-    assets.logger.addHandler(handler)
+    cache.logger.addHandler(handler)
     try:
         first = threading.Thread(target=build_once, args=(folder, build))
         first.start()
@@ -79,7 +78,7 @@ def test_the_second_waits_says_so_and_does_not_build(tmp_path, caplog):
         first.join(60)
         second.join(60)
     finally:
-        assets.logger.removeHandler(handler)
+        cache.logger.removeHandler(handler)
     assert visible(folder) == ["first"]
     assert f"waiting for another process that is making {folder}" in caplog.text
 

@@ -7,6 +7,7 @@ import pytest
 
 from rpp_agents.cli import main as cli
 from rpp_agents.registry import AGENTS
+from rpp_env.assets import ASSETS
 from rpp_env.store import AnswerStore
 
 # Modules that take seconds to import, and that a command needs only where it learns or ranks.
@@ -87,7 +88,7 @@ def test_fetch_lists_what_there_is(capsys, tmp_path, monkeypatch):
     assert cli.main(["fetch"]) == 0
     listed = capsys.readouterr().out
     assert str(tmp_path) in listed
-    assert listed.count("missing") == 3
+    assert listed.count("missing") == len(ASSETS)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from rpp_env.assets import ASSETS, fetch
-from rpp_env.errors import did_you_mean
 from rpp_env.llm.conversion import (
     adapter_base,
     convert_gguf,
@@ -21,30 +20,21 @@ from rpp_env.llm.conversion import (
 )
 from rpp_env.paths import expand_path
 
-DTYPES: Final = ("float32", "bfloat16", "float16")
 WEIGHT_FILES: Final = ("*.gguf", "*.safetensors", "*.bin")
 # The configuration, the tokenizer, the chat template.
 SETTINGS_FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
-def check_dtype(dtype: str | None) -> None:
-    """Checks the type of the weights; None leaves the choice to the engine.
-
-    Raises:
-        ValueError: There is no such type.
-    """
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is not a type of weights. {did_you_mean(dtype, DTYPES)}")
-
-
-def resolve_checkpoint(model: str) -> str:
+def resolve_checkpoint(model: str, *, dtype: str = "float32") -> str:
     """Returns the folder or the hub id that transformers and vLLM can load.
 
     An asset is downloaded. A GGUF file, a folder with one GGUF file, and a LoRA adapter with its
-    base model are converted to a float32 checkpoint once.
+    base model are converted to a checkpoint once.
 
     Args:
         model: Name of an embedded asset, a GGUF file, a folder, or a hub id.
+        dtype: The type that the weights will be loaded as. The weights of GGUF files are stored as
+            bfloat16 for bfloat16, and as float32 for the other types: nothing is lost by it.
 
     Raises:
         AssetError: The asset cannot be downloaded.
@@ -56,11 +46,12 @@ def resolve_checkpoint(model: str) -> str:
         weights = next(folder.rglob("*.gguf"), None)
         if weights is None:
             return str(folder)
-        return convert_gguf(weights, name=f"{model}-{ASSETS[model].pin[:8]}")
+        return convert_gguf(weights, name=f"{model}-{ASSETS[model].pin[:8]}", dtype=dtype)
     path = expand_path(model)
     weights = find_gguf(path)
     if weights is not None:
-        return convert_gguf(weights, name=f"{weights.stem}-{_hash_files([weights])[:16]}")
+        name = f"{weights.stem}-{_hash_files([weights])[:16]}"
+        return convert_gguf(weights, name=name, dtype=dtype)
     if is_adapter(path):
         digest = hashlib.sha256(repr(sorted(weights_identity(model).items())).encode()).hexdigest()
         base = resolve_checkpoint(adapter_base(path))

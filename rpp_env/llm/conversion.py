@@ -1,4 +1,4 @@
-"""Makes ordinary float32 checkpoints of other kinds of model files: GGUF files and LoRA adapters.
+"""Makes ordinary checkpoints of other kinds of model files: GGUF files and LoRA adapters.
 
 A converted checkpoint is made once, under a name that holds the hash of what it was made from, and
 is loaded by transformers and vLLM like any other.
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 # Raise it when checkpoints are converted in another way.
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _PART: Final = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
 
@@ -78,19 +78,21 @@ def adapter_base(path: Path) -> str:
     return base
 
 
-def convert_gguf(weights: Path, *, name: str) -> str:
-    """Returns the folder of a GGUF file's model as a float32 checkpoint; makes it if need be.
+def convert_gguf(weights: Path, *, name: str, dtype: str) -> str:
+    """Returns the folder of a GGUF file's model as a checkpoint; makes it if need be.
 
     Args:
         weights: The GGUF file.
         name: Of the folder; must differ for other contents of the file.
+        dtype: The type that the weights will be loaded as.
 
     Raises:
         LLMError: transformers cannot read the file.
     """
     size = weights.stat().st_size / 1e6
-    what = f"converting {weights} ({size:.0f} MB) to a float32 checkpoint"
-    return _build(name, what, lambda staging: _dequantise(weights, staging))
+    stored = "bfloat16" if dtype == "bfloat16" else "float32"
+    what = f"converting {weights} ({size:.0f} MB) to a {stored} checkpoint"
+    return _build(f"{name}-{stored}", what, lambda staging: _dequantise(weights, staging, stored))
 
 
 def merge_adapter(adapter: Path, base: str, *, name: str) -> str:
@@ -106,12 +108,12 @@ def merge_adapter(adapter: Path, base: str, *, name: str) -> str:
         RppError: peft is not installed.
     """
     what = f"merging the adapter {adapter} into {base}"
-    return _build(name, what, lambda staging: _merge(adapter, base, staging))
+    return _build(f"{name}-float32", what, lambda staging: _merge(adapter, base, staging))
 
 
 def _build(name: str, what: str, build: Callable[[Path], None]) -> str:
     readable = re.sub(r"[^\w.-]+", "_", name)
-    folder = cache_dir() / "converted" / f"{readable}-float32-{_FORMAT}"
+    folder = cache_dir() / "converted" / f"{readable}-{_FORMAT}"
 
     def build_and_say(staging: Path) -> None:
         _log.info("%s in %s; it is done once", what, folder)
@@ -122,8 +124,8 @@ def _build(name: str, what: str, build: Callable[[Path], None]) -> str:
     return str(build_once(folder, build_and_say))
 
 
-def _dequantise(weights: Path, folder: Path) -> None:
-    """Writes the model of a GGUF file as an ordinary float32 checkpoint, which loads fast."""
+def _dequantise(weights: Path, folder: Path, dtype: str) -> None:
+    """Writes the model of a GGUF file as an ordinary checkpoint, which loads fast."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -143,9 +145,18 @@ def _dequantise(weights: Path, folder: Path) -> None:
     if hasattr(config, "quantization_config"):
         # With it, the saved model would compute in float32 whatever dtype is requested.
         del config.quantization_config
+    config.tie_word_embeddings = _has_tied_weights(quantised)
     model = build(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
-    model.save_pretrained(folder)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+
+
+def _has_tied_weights(model: Any) -> bool:
+    """Whether what reads tokens and what predicts them are the same, to be stored once."""
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if embeddings is None or head is None or embeddings.weight.shape != head.weight.shape:
+        return False
+    return bool((embeddings.weight == head.weight).all())
 
 
 def _merge(adapter: Path, base: str, folder: Path) -> None:

@@ -37,8 +37,8 @@ class EngineConfig:
     """Options of an LLM's engine or server. None leaves an option to the backend."""
 
     dtype: str | None = None
-    """transformers, vllm: float32, bfloat16 or float16; by default bfloat16 on a GPU, else
-    float32."""
+    """transformers, vllm: float32, bfloat16, float16 or auto, the default: bfloat16 on a GPU and on
+    a CPU that multiplies it natively, else float32."""
     max_in_flight: int | None = None
     """openai: requests under way at once; by default 16."""
     timeout: float | None = None

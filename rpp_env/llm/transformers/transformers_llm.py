@@ -15,7 +15,8 @@ from rpp_env.llm.base import (
     Completion,
     Decoding,
 )
-from rpp_env.llm.checkpoint import check_dtype, resolve_checkpoint, weights_identity
+from rpp_env.llm.checkpoint import resolve_checkpoint, weights_identity
+from rpp_env.llm.dtypes import check_dtype, placed_dtype
 from rpp_env.llm.prompt_tokens import PromptTokens, check_length, check_prompts
 from rpp_env.llm.seeds import prompt_seeds
 from rpp_env.llm.transformers.packing import pack
@@ -39,8 +40,9 @@ class TransformersLLM:
         device: A torch device; by default a GPU if there is one, else the CPU.
         num_workers: Processes that run the model on the CPU, with one thread each. By default one
             per core that this process may use. With 1, or on a GPU, it runs in this process.
-        dtype: ``float32``, ``bfloat16`` or ``float16``; by default bfloat16 on a GPU and float32
-            on a CPU. On a CPU with AMX, bfloat16 is several times as fast.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``, the default: bfloat16 on a GPU
+            and on a CPU that multiplies it natively, where it is several times as fast, else
+            float32.
 
     Attributes:
         usage: One request per prompt, the tokens of each prompt (also where a shared beginning is
@@ -248,7 +250,7 @@ class TransformersLLM:
                 "that had used the GPU or asked for it; start processes by 'spawn', or fork before "
                 "torch or the LLM is used, or give device='cpu'"
             )
-        _log.info("loading %s from %s on %s", self.name, path, device)
+        _log.info("loading %s from %s on %s, as %s", self.name, path, device, dtype)
         try:
             config = AutoConfig.from_pretrained(path)
             self._max_tokens = getattr(config, "max_position_embeddings", None)
@@ -273,11 +275,11 @@ class TransformersLLM:
                 )
                 device = "cuda" if has_gpu else "cpu"
             is_gpu = torch.device(device).type == "cuda"
-            self._placed = device, self._dtype or ("bfloat16" if is_gpu else "float32")
+            self._placed = device, placed_dtype(self._dtype, on_cpu=not is_gpu)
         return self._placed
 
     def _path(self) -> str:
-        return resolve_checkpoint(self._model)
+        return resolve_checkpoint(self._model, dtype=self._placement()[1])
 
 
 def _gpu_is_lost() -> bool:

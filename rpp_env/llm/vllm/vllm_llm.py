@@ -15,7 +15,8 @@ from rpp_env.llm.base import (
     Completion,
     Decoding,
 )
-from rpp_env.llm.checkpoint import check_dtype, resolve_checkpoint, weights_identity
+from rpp_env.llm.checkpoint import resolve_checkpoint, weights_identity
+from rpp_env.llm.dtypes import check_dtype, placed_dtype
 from rpp_env.llm.prompt_tokens import (
     PromptTokens,
     check_continuations,
@@ -43,8 +44,8 @@ class VllmLLM:
 
     Args:
         model: Name of an embedded asset (``smollm2-135m-instruct``), a folder, or a hub id.
-        dtype: ``float32``, ``bfloat16`` or ``float16``; by default bfloat16 on a GPU and float32
-            on a CPU, as for `TransformersLLM`.
+        dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``, the default, as for
+            `TransformersLLM`.
         max_model_len: Most tokens of a prompt with its answer; by default the model's limit.
         gpu_memory_utilization: Share of the GPU's memory that vLLM may use; by default vLLM's
             default.
@@ -207,7 +208,7 @@ class VllmLLM:
         return "cpu" if runs_on_cpu(self.name) else "gpu"
 
     def _placed_dtype(self) -> str:
-        return self._dtype or ("float32" if self._device() == "cpu" else "bfloat16")
+        return placed_dtype(self._dtype, on_cpu=self._device() == "cpu")
 
     def _check_length(
         self, engine: VllmEngine, lengths: Iterable[int], *, room: int, what: str
@@ -225,7 +226,9 @@ class VllmLLM:
                     f"{self.name} needs transformers: pip install 'rpp-env[vllm]'"
                 ) from error
             try:
-                self._tokenizer = AutoTokenizer.from_pretrained(resolve_checkpoint(self._model))
+                self._tokenizer = AutoTokenizer.from_pretrained(
+                    resolve_checkpoint(self._model, dtype=self._placed_dtype())
+                )
             except (OSError, ValueError) as error:
                 raise LLMError(f"{self.name} could not be loaded: {error}") from error
         return PromptTokens(self._tokenizer, self.name)
@@ -240,9 +243,13 @@ class VllmLLM:
             # The engine belongs to the parent; it is kept, as its destructor would end it.
             self._parent_engine, self._engine = self._engine, None
         if self._engine is None or self._engine.closed:
-            path = resolve_checkpoint(self._model)
-            _log.info("starting vLLM with %s from %s on %s", self.name, path, self._device())
-            options = {**self._options, "dtype": self._placed_dtype()}
+            path = resolve_checkpoint(self._model, dtype=self._placed_dtype())
+            dtype = self._placed_dtype()
+            _log.info(
+                "starting vLLM with %s from %s on %s, as %s",
+                *(self.name, path, self._device(), dtype),
+            )
+            options = {**self._options, "dtype": dtype}
             self._engine = VllmEngine(path, name=self.name, options=options)
             self._engine_pid = os.getpid()
         return self._engine

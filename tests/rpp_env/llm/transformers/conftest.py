@@ -3,7 +3,14 @@
 import pytest
 from tiny_models import make_models
 
+from rpp_env.llm import dtypes
 from rpp_env.llm.transformers.transformers_llm import TransformersLLM
+
+
+@pytest.fixture(autouse=True)
+def _in_float32(monkeypatch):
+    """Scores are compared with references at that precision, whatever the processor prefers."""
+    monkeypatch.setattr(dtypes, "multiplies_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="session")

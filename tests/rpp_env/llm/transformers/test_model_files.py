@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RPP_ENV_CACHE", str(tmp_path / "cache"))
 
 
-def write_gguf(path, seed=0):
+def write_gguf(path, seed=0, *, tied=False):
     """A tiny random model of llama's architecture, of one layer, that reads bytes."""
     gguf = pytest.importorskip("gguf")
     tokenizers = pytest.importorskip("tokenizers")
@@ -51,6 +52,8 @@ def write_gguf(path, seed=0):
         "blk.0.ffn_down": (WIDTH, INNER),
         **{f"blk.0.attn_{name}": (WIDTH, WIDTH) for name in ("q", "k", "v", "output")},
     }
+    if tied:
+        del shapes["output"]
     for name, shape in shapes.items():
         writer.add_tensor(f"{name}.weight", draw.normal(0, 0.3, shape).astype(np.float32))
     for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
@@ -92,6 +95,41 @@ def test_a_gguf_file_is_a_model_however_it_is_named(tmp_path, form):
     np.testing.assert_allclose(scores, by_transformers(file, "Toy St", ["o", "A", "!"]), atol=1e-4)
     assert resolve_checkpoint(model) == resolve_checkpoint(model)
     assert weights_identity(model).keys() == {"sha256"}
+
+
+def stored(checkpoint):
+    """Types and bytes of what a checkpoint's file holds."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(f"{checkpoint}/model.safetensors")
+    assert not any((each == 0).all() for each in tensors.values())
+    return {each.dtype for each in tensors.values()}, sum(t.nbytes for t in tensors.values())
+
+
+def test_tied_weights_are_stored_once(tmp_path):
+    tied = write_gguf(tmp_path / "tied.gguf", tied=True)
+    untied = write_gguf(tmp_path / "untied.gguf")
+    sizes = [stored(resolve_checkpoint(str(each)))[1] for each in (tied, untied)]
+    config = json.loads(Path(resolve_checkpoint(str(tied)), "config.json").read_text())
+    assert sizes[1] - sizes[0] == config["vocab_size"] * WIDTH * 4
+    llm = load_llm(f"transformers:{tied}", device="cpu", num_workers=1)
+    (scores,) = llm.next_token_logprobs(["Toy St"], [["o", "A", "!"]])
+    np.testing.assert_allclose(scores, by_transformers(tied, "Toy St", ["o", "A", "!"]), atol=1e-4)
+
+
+def test_for_bfloat16_a_gguf_file_is_stored_as_that_and_nothing_is_lost(tmp_path):
+    import torch
+
+    file = str(write_gguf(tmp_path / "tiny.gguf"))
+    whole, half = (resolve_checkpoint(file, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    assert (stored(whole)[0], stored(half)[0]) == ({torch.float32}, {torch.bfloat16})
+    assert stored(whole)[1] == 2 * stored(half)[1]
+    assert resolve_checkpoint(file, dtype="float16") == whole
+    options = {"device": "cpu", "num_workers": 1, "dtype": "bfloat16"}
+    asked = ["Toy St"], [["o", "A", "!"]]
+    (scores,) = load_llm(f"transformers:{file}", **options).next_token_logprobs(*asked)
+    (rounded,) = load_llm(f"transformers:{whole}", **options).next_token_logprobs(*asked)
+    np.testing.assert_array_equal(scores, rounded)
 
 
 def test_another_file_under_the_same_name_is_another_model(tmp_path):

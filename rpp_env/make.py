@@ -1,23 +1,30 @@
 """Makes a `PromptMDP` with an LLM from the names or paths of its data set, catalog and model."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from rpp_env.assets import ASSETS, fetch
-from rpp_env.data import Interactions, load_interactions, make_instances, training_interactions
+from rpp_env.data import (
+    Interactions,
+    Negatives,
+    load_interactions,
+    make_instances,
+    training_interactions,
+)
 from rpp_env.llm.base import LLM
 from rpp_env.llm.load import DEFAULT_LLM, resolve_llm
 from rpp_env.mdp.prompt_mdp import PromptMDP
-from rpp_env.observations.lightgcn import LightGCNConfig, cached_lightgcn
+from rpp_env.observations.lightgcn import Embeddings, LightGCNConfig, cached_lightgcn
 from rpp_env.observations.text import SentenceEncoder, project, sentence_table
 from rpp_env.option_checks import true_or_false, whole_number
 from rpp_env.prompts import PromptCatalog, PromptRenderer, load_catalog
 from rpp_env.prompts.refine import SentenceRefiner
 from rpp_env.recommenders import RankingConfig, Recommender, build_recommender
 from rpp_env.store import AnswerStore
-from rpp_env.types import PATTERNS
+from rpp_env.types import PATTERNS, Instances
 
 DEFAULT_DATA = "ml-100k"
 # By strategy: what each needs to be shown differs.
@@ -39,6 +46,7 @@ def make_mdp(
     cache: bool = True,
     num_candidates: int = 10,
     targets_per_user: int = 1,
+    negatives: Negatives = "uniform",
     horizon: int = 15,
     reward_k: int = 10,
     seed: int = 0,
@@ -65,6 +73,8 @@ def make_mdp(
             Answers of an LLM without `identity` are not.
         num_candidates: M, candidates of an instance.
         targets_per_user: Instances of a user, the last ones of their sequence.
+        negatives: How the other candidates are drawn: ``uniform``, ``popular``, or ``retrieved``
+            (those that LightGCN puts on top for the user).
         horizon: Steps of an episode.
         reward_k: Cut-off of the NDCG that is the reward.
         seed: Seed of splits, negatives, target slots and LightGCN.
@@ -90,20 +100,13 @@ def make_mdp(
         if isinstance(data, Interactions)
         else load_data(data, columns=columns, progress=progress)
     )
-    instances = make_instances(
+    instances, embeddings = _instances(
         interactions,
+        negatives=negatives,
         num_candidates=num_candidates,
         targets_per_user=targets_per_user,
         history_length=_longest_history(sentences, interactions),
         seed=seed,
-    )
-    users, items = training_interactions(interactions, instances)
-    embeddings = cached_lightgcn(
-        users,
-        items,
-        num_users=interactions.num_users,
-        num_items=interactions.num_items,
-        config=LightGCNConfig(seed=seed),
         progress=progress,
     )
     sentence_embeddings = [
@@ -128,6 +131,43 @@ def make_mdp(
         horizon=horizon,
         reward_k=reward_k,
     )
+
+
+def _instances(
+    interactions: Interactions,
+    *,
+    negatives: Negatives,
+    num_candidates: int,
+    targets_per_user: int,
+    history_length: int,
+    seed: int,
+    progress: bool,
+) -> tuple[Instances, Embeddings]:
+    """The ranking problems, and embeddings that were fitted without their targets."""
+    make = partial(
+        make_instances,
+        interactions,
+        num_candidates=num_candidates,
+        targets_per_user=targets_per_user,
+        history_length=history_length,
+        seed=seed,
+    )
+    is_retrieved = negatives == "retrieved"
+    # What may be fitted on depends on the targets, which are the same for all kinds of negatives.
+    instances = make(negatives="uniform" if is_retrieved else negatives)
+    users, items = training_interactions(interactions, instances)
+    embeddings = cached_lightgcn(
+        users,
+        items,
+        num_users=interactions.num_users,
+        num_items=interactions.num_items,
+        config=LightGCNConfig(seed=seed),
+        progress=progress,
+    )
+    if is_retrieved:
+        tables = embeddings
+        instances = make(negatives=negatives, scores=lambda u: tables.users[u] @ tables.items.T)
+    return instances, embeddings
 
 
 def make_refiner(

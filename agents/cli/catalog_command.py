@@ -16,6 +16,7 @@ from rpp_agents.catalog.catalog_tables import prompts_whole, report_tables
 from rpp_agents.cli.record_command import about, answers_one_by_one
 from rpp_agents.evaluation.scoreboard import evaluation_instances
 from rpp_env import PromptMDP, Recording, live_mdp, load_catalog, load_recording, make_mdp
+from rpp_env.data import Negatives
 from rpp_env.errors import RecordingError
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA, load_data
@@ -27,6 +28,9 @@ from rpp_env.recordings import record, recorded_mdp
 from rpp_env.types import IntArray
 
 DEFAULT_USERS = 60
+_FOR_RANKING = (
+    *("llm", "engine", "ranking", "num_candidates", "targets_per_user", "negatives", "out"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +46,8 @@ class Check:
     recording: str | None = None
     """Instead of a catalog: name of a recording of rpp-env, or a file that rpp record wrote."""
     users: int | None = None
-    """Train users, one instance each, the latest, drawn with the seed; 0 means all. By default
-    60, with a recording all train instances."""
+    """Train users, drawn with the seed; 0 means all. By default 60, with a recording all train
+    instances, and else one instance of each user, the latest."""
     data: str | None = None
     """ml-100k (the default), or a folder (or .inter file) in RecBole's atomic format. With a
     recording it is for the titles alone: without it items are shown by their ids."""
@@ -58,6 +62,12 @@ class Check:
     """How it ranks."""
     num_candidates: int = 10
     """Candidates of an instance, the target included."""
+    targets_per_user: int = 1
+    """Instances of each of these users, the latest ones. With two or more the report tells how much
+    depends on the user."""
+    negatives: Negatives = "uniform"
+    """How the other candidates are drawn: all items alike, by popularity, or the items that
+    LightGCN puts on top for the user."""
     out: Path | None = None
     """File for the rankings, NAME.npz; by default pilots/ and the catalog's name. One that is there
     and was made with the same options is read again."""
@@ -99,7 +109,7 @@ class Check:
         check_between(self, -1, 1, "threshold")
         if self.recording is not None:
             default = Check(catalog=self.catalog, recording=self.recording)
-            for name in ("llm", "engine", "ranking", "num_candidates", "out"):
+            for name in _FOR_RANKING:
                 value, usual = getattr(self, name), getattr(default, name)
                 if value != usual:
                     name, value = first_changed(name, value, usual)
@@ -133,6 +143,8 @@ class Check:
             ranking=self.ranking,
             cache=answers_one_by_one(llm),
             num_candidates=self.num_candidates,
+            targets_per_user=self.targets_per_user,
+            negatives=self.negatives,
             seed=self.seed,
         )
         users = DEFAULT_USERS if self.users is None else self.users
@@ -144,7 +156,8 @@ class Check:
             llm,
             ranking=self.ranking,
             num_candidates=self.num_candidates,
-            targets_per_user=1,
+            targets_per_user=self.targets_per_user,
+            negatives=self.negatives,
             seed=self.seed,
         )
         out = self.out
@@ -171,13 +184,14 @@ class Catalog:
 
 
 def pilot_mdp(mdp: PromptMDP, *, users: int, seed: int) -> PromptMDP:
-    """The same dynamics on the latest instance each of `users` train users, drawn with `seed`.
+    """The same dynamics on all instances of `users` train users, drawn with `seed`.
 
     Raises:
         ValueError: There are fewer train users.
     """
-    ids = evaluation_instances(mdp, split="train", users=users, seed=seed)
-    instances = mdp.instances.select(ids)
+    latest = evaluation_instances(mdp, split="train", users=users, seed=seed)
+    drawn = np.isin(mdp.instances.users, mdp.instances.users[latest])
+    instances = mdp.instances.select(np.flatnonzero(drawn))
     return PromptMDP.from_embeddings(
         renderer=PromptRenderer(
             catalog=mdp.catalog, instances=instances, titles=mdp.renderer.titles

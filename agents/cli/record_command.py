@@ -14,7 +14,7 @@ from rpp_agents.cli.tables import usage_table
 from rpp_agents.training.accounting import accounts
 from rpp_env import make_mdp
 from rpp_env.assets import ASSETS
-from rpp_env.data import Interactions
+from rpp_env.data import Interactions, Negatives
 from rpp_env.errors import LLMUnavailableError
 from rpp_env.llm import LLM
 from rpp_env.llm.base import llm_identity
@@ -51,6 +51,9 @@ class Record:
     """Candidates per instance, with the target."""
     targets_per_user: int = 1
     """Instances of a user: the last items of the sequence, each with the history before it."""
+    negatives: Negatives = "uniform"
+    """How the other candidates are drawn: all items alike, by popularity, or the items that
+    LightGCN puts on top for the user."""
     instances: int | None = None
     """Number of instances, drawn with the seed; by default all."""
     block_size: int = 8
@@ -71,6 +74,7 @@ class Record:
             cache=answers_one_by_one(llm),
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
+            negatives=self.negatives,
             seed=self.seed,
         )
         made_of = about(
@@ -81,6 +85,7 @@ class Record:
             ranking=self.ranking,
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
+            negatives=self.negatives,
             seed=self.seed,
         )
         try:
@@ -124,6 +129,7 @@ def about(
     ranking: RankingConfig,
     num_candidates: int,
     targets_per_user: int,
+    negatives: Negatives,
     seed: int,
 ) -> dict[str, Any]:
     """What a recording says of itself: what it was made of, under which licences, by what."""
@@ -134,6 +140,7 @@ def about(
             "licence": _licence(data_name),
             "num_candidates": num_candidates,
             "targets_per_user": targets_per_user,
+            "negatives": negatives,
             "seed": seed,
         },
         "llm": {

@@ -10,6 +10,7 @@ from rpp_agents.algorithms.a2c import A2CConfig
 from rpp_agents.registry import AGENTS, agent_name
 from rpp_agents.training import run_folder
 from rpp_env import PromptMDP, make_mdp
+from rpp_env.data import Negatives
 from rpp_env.errors import RunError
 from rpp_env.llm import LLM
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
@@ -28,7 +29,7 @@ else:
 
 _LIVE = (
     *("data", "columns", "catalog", "llm", "engine", "ranking", "refine", "cache"),
-    *("num_candidates", "targets_per_user", "prompt_price", "completion_price"),
+    *("num_candidates", "targets_per_user", "negatives", "prompt_price", "completion_price"),
 )
 
 
@@ -66,6 +67,9 @@ class TrainConfig:
     """Live: candidates per instance, with the target."""
     targets_per_user: int = 1
     """Live: instances per user: the last items, each with the history before it."""
+    negatives: Negatives = "uniform"
+    """Live: how the other candidates are drawn: all items alike, by popularity, or the items that
+    LightGCN puts on top for the user."""
     iterations: int = 40
     """Rollouts to learn from. Use fewer with a live LLM: two cores rank 4 prompts per second."""
     num_envs: int = 64
@@ -114,6 +118,7 @@ class TrainConfig:
             cache=self.cache,
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
+            negatives=self.negatives,
             horizon=self.horizon,
             seed=self.seed,
         )

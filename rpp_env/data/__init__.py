@@ -3,5 +3,12 @@
 from rpp_env.data.instances import make_instances, training_interactions
 from rpp_env.data.interactions import Interactions
 from rpp_env.data.loading import load_interactions
+from rpp_env.data.negatives import Negatives
 
-__all__ = ["Interactions", "load_interactions", "make_instances", "training_interactions"]
+__all__ = [
+    "Interactions",
+    "Negatives",
+    "load_interactions",
+    "make_instances",
+    "training_interactions",
+]

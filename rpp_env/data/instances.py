@@ -12,9 +12,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from rpp_env.data.interactions import Interactions
+from rpp_env.data.negatives import (
+    ItemScores,
+    Negatives,
+    check_negatives,
+    popular_negatives,
+    top_negatives,
+    uniform_negatives,
+)
 from rpp_env.errors import DataError
 from rpp_env.option_checks import check_seed, whole_number
-from rpp_env.types import SPLITS, Instances, IntArray
+from rpp_env.types import SPLITS, BoolArray, Instances, IntArray
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +35,14 @@ def make_instances(
     history_length: int = 20,
     min_history: int = 1,
     split_fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    negatives: Negatives = "uniform",
+    scores: ItemScores | None = None,
     seed: int = 0,
 ) -> Instances:
     """Makes leave-one-out ranking problems.
 
     A user's last items are the targets, each with the history before it. The other candidates
-    (negatives) are drawn uniformly from the items that the user never interacted with. Items with
+    (negatives) are drawn from the items that the user never interacted with. Items with
     equal titles count as one item, because item files list some items twice: no two candidates
     share a title, no negative has the title of one of the user's items, and records with the
     target's title are left out of its history.
@@ -48,6 +58,11 @@ def make_instances(
         history_length: H, the most records of a history.
         min_history: Targets with fewer records before them are skipped. At least 1.
         split_fractions: Shares of users in train, validation and test.
+        negatives: ``uniform``: every item is as likely. ``popular``: in proportion to its number of
+            training interactions (`training_interactions`). ``retrieved``: the M - 1 items of
+            highest `scores`, which a shop would rank in earnest.
+        scores: For ``retrieved``: what a retriever, fitted on training interactions alone, thinks
+            of every item for a user.
         seed: Seed of splits, negatives and target slots.
 
     Raises:
@@ -58,6 +73,7 @@ def make_instances(
     whole_number("targets_per_user", targets_per_user)
     whole_number("history_length", history_length)
     whole_number("min_history", min_history)
+    check_negatives(negatives, scores)
     seed = check_seed(seed)  # a NumPy integer is then hashed like Python's
     title_ids = _title_ids(interactions)
     splits = _user_splits(interactions.user_tokens, split_fractions, seed)
@@ -68,14 +84,24 @@ def make_instances(
     histories = np.full((len(problems), history_length), -1, dtype=np.int64)
     candidates = np.empty((len(problems), num_candidates), dtype=np.int64)
     slots = np.empty(len(problems), dtype=np.int64)
+    popularity = None
+    if negatives == "popular":
+        targets = np.array([interactions.sequence(user)[at] for user, at, _ in problems])
+        kept = _may_be_fitted_on(interactions, users, targets, title_ids)
+        popularity = np.bincount(interactions.items[kept], minlength=interactions.num_items)
     for row, (user, position, history) in enumerate(problems):
         sequence = interactions.sequence(user)
         rng = _generator(seed, interactions.user_tokens[user], position)
         shown = history[-history_length:]
         histories[row, history_length - len(shown) :] = shown
         slots[row] = rng.integers(num_candidates)
-        negatives = _negatives(rng, title_ids, sequence, num_candidates - 1)
-        candidates[row] = np.insert(negatives, slots[row], sequence[position])
+        if scores is not None:
+            others = top_negatives(scores(user), title_ids, sequence, num_candidates - 1)
+        elif popularity is not None:
+            others = popular_negatives(rng, title_ids, sequence, num_candidates - 1, popularity)
+        else:
+            others = uniform_negatives(rng, title_ids, sequence, num_candidates - 1)
+        candidates[row] = np.insert(others, slots[row], sequence[position])
     return Instances(
         users=users,
         histories=histories,
@@ -100,9 +126,25 @@ def training_interactions(
     Returns:
         Users and items, each of shape (n,), in the order of the interactions.
     """
+    title_ids = _title_ids(interactions)
+    kept = _may_be_fitted_on(interactions, instances.users, instances.targets, title_ids)
+    return interactions.users[kept], interactions.items[kept]
+
+
+def _may_be_fitted_on(
+    interactions: Interactions, owners: IntArray, targets: IntArray, title_ids: IntArray
+) -> BoolArray:
+    """Which interactions come before all targets, and have the title of none. Shape: (n,).
+
+    Args:
+        interactions: The data.
+        owners: The user of each instance.
+        targets: The target of each instance.
+        title_ids: Shape: (num_items,).
+    """
     num_items = interactions.num_items
     pairs = interactions.users * num_items + interactions.items
-    wanted = instances.users * num_items + instances.targets
+    wanted = owners * num_items + targets
     order = np.argsort(pairs)
     at = np.searchsorted(pairs, wanted, sorter=order)
     rows = order[np.minimum(at, len(order) - 1)]
@@ -112,13 +154,12 @@ def training_interactions(
             "not all among its (user, item) pairs; pass the interactions they were made from"
         )
     first_target = np.full(interactions.num_users, len(pairs))
-    np.minimum.at(first_target, instances.users, rows)
-    title_ids = _title_ids(interactions)
+    np.minimum.at(first_target, owners, rows)
     titles = interactions.users * num_items + title_ids[interactions.items]
-    target_titles = instances.users * num_items + title_ids[instances.targets]
+    target_titles = owners * num_items + title_ids[targets]
     before = np.arange(len(pairs)) < first_target[interactions.users]
-    kept = before & ~np.isin(titles, target_titles)
-    return interactions.users[kept], interactions.items[kept]
+    kept: BoolArray = before & ~np.isin(titles, target_titles)
+    return kept
 
 
 def _problems(
@@ -147,24 +188,6 @@ def _problems(
             *(interactions.name, skipped, interactions.num_users, min_history),
         )
     return problems
-
-
-def _negatives(
-    rng: np.random.Generator, title_ids: IntArray, touched: IntArray, count: int
-) -> list[int]:
-    """Returns items with distinct titles, drawn uniformly from items whose title is not touched.
-
-    Rejection sampling is cheap because a user has touched few of all items.
-    """
-    taken = set(title_ids[touched].tolist())
-    negatives: list[int] = []
-    while len(negatives) < count:
-        for item in rng.integers(len(title_ids), size=2 * count).tolist():
-            title = int(title_ids[item])
-            if title not in taken:
-                taken.add(title)
-                negatives.append(item)
-    return negatives[:count]
 
 
 def _title_ids(interactions: Interactions) -> IntArray:

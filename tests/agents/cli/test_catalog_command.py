@@ -105,6 +105,43 @@ def test_a_catalog_is_ranked_once(capsys, ranked, tmp_path):
     assert [entry.name for entry in (tmp_path / "pilots").iterdir()] == ["toy.npz"]
 
 
+def test_a_pilot_takes_all_instances_of_the_users_it_draws(ranked):
+    mdp = toy()
+    twice = mdp.instances.select(np.repeat(np.arange(len(mdp.instances)), 2))
+    mdp.renderer.instances = twice
+    two_targets = SimpleNamespace(
+        instances=twice,
+        renderer=mdp.renderer,
+        catalog=mdp.catalog,
+        recommender=mdp.recommender,
+        encoder=mdp.encoder,
+        horizon=mdp.horizon,
+        reward_k=mdp.reward_k,
+    )
+    pilot = pilot_mdp(two_targets, users=5, seed=0)
+    users, counts = np.unique(pilot.instances.users, return_counts=True)
+    assert (len(users), counts.tolist()) == (5, [2] * 5)
+    assert set(users.tolist()) == set(pilot_mdp(mdp, users=5, seed=0).instances.users.tolist())
+
+
+def test_negatives_and_targets_reach_the_environment_and_the_recording(
+    ranked, tmp_path, monkeypatch
+):
+    path, _ = ranked
+    asked = {}
+
+    def make_mdp(**options):
+        asked.update(options)
+        return toy()
+
+    monkeypatch.setattr(catalog_command, "make_mdp", make_mdp)
+    options = ["--negatives", "popular", "--targets-per-user", "3", "--users", "5", "--json"]
+    assert cli.main(["catalog", "check", str(path), *options]) == 0
+    assert (asked["negatives"], asked["targets_per_user"]) == ("popular", 3)
+    about = Recording.load(tmp_path / "pilots" / "toy.npz").about["data"]
+    assert (about["negatives"], about["targets_per_user"]) == ("popular", 3)
+
+
 def test_rankings_of_something_else_are_refused(caplog, capsys, ranked):
     path, _ = ranked
     printed(capsys, str(path), "--users", "5", "--json")

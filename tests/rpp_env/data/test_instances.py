@@ -101,6 +101,73 @@ def test_instances_are_honest(interactions, num_candidates, targets_per_user, hi
     assert order == sorted(set(order))
 
 
+KINDS = ("uniform", "popular", "retrieved")
+
+
+def instances_of(kind, interactions, **options):
+    """Instances with negatives of that kind; the retriever likes items of high numbers."""
+    scores = np.arange(interactions.num_items, dtype=np.float64)
+    retrieve = (lambda user: scores) if kind == "retrieved" else None
+    return make_instances(interactions, negatives=kind, scores=retrieve, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
+@given(interactions=toys(), num_candidates=st.integers(2, 4), seed=st.integers(0, 2**63 - 1))
+def test_instances_of_every_kind_of_negatives_are_honest(kind, interactions, num_candidates, seed):
+    options = {"num_candidates": num_candidates, "targets_per_user": 2, "seed": seed}
+    instances = instances_of(kind, interactions, **options)
+    check_honest(interactions, instances, history_length=20)
+    check_fit_set(interactions, instances)
+    plain = make_instances(interactions, **options)
+    for field in ("users", "histories", "target_slots", "splits", "targets"):
+        assert np.array_equal(getattr(instances, field), getattr(plain, field))
+    again = instances_of(kind, interactions, **options)
+    assert np.array_equal(instances.candidates, again.candidates)
+
+
+def test_popular_negatives_are_drawn_in_proportion_to_training_interactions():
+    """Item 0 is in three histories of four, item 1 in one of four, item 2 is a target alone."""
+    sequences = [[0, 3, 2], [0, 4, 2], [0, 5, 2], [1, 6, 2]] * 400
+    rest = [7, 8]  # users of these alone may get all others as negatives
+    interactions = toy([*sequences, *[rest] * 400], [f"Title {item}" for item in range(9)])
+    instances = instances_of("popular", interactions, num_candidates=2)
+    chosen = instances.select(np.flatnonzero(instances.users >= len(sequences)))
+    negatives = chosen.candidates[chosen.candidates != chosen.targets[:, None]]
+    counts = np.bincount(negatives, minlength=9) / len(negatives)
+    trained = np.array([1200, 400, 0, 400, 400, 400, 400])
+    np.testing.assert_allclose(counts[:7], trained / trained.sum(), atol=0.06)
+    assert counts[2] == 0  # popular among targets, which nothing may be fitted on
+
+
+def test_retrieved_negatives_are_the_untouched_items_on_top():
+    interactions = toy([[0, 8, 1], [7, 6, 5]], [f"Title {item}" for item in range(9)])
+    instances = instances_of("retrieved", interactions, num_candidates=4)
+    others = [
+        sorted(set(row.tolist()) - {int(target)})
+        for row, target in zip(instances.candidates, instances.targets, strict=True)
+    ]
+    assert others == [[5, 6, 7], [3, 4, 8]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"negatives": "hard"}, "negatives='hard' is unknown"),
+        ({"negatives": "retrieved"}, "negatives='retrieved': give scores"),
+        ({"scores": lambda user: np.zeros(60)}, "negatives='uniform': leave scores out"),
+        (
+            {"negatives": "retrieved", "scores": lambda user: np.zeros(3)},
+            r"scores has shape \(3,\); it must give each of 60 items a finite number",
+        ),
+        ({"negatives": "retrieved", "scores": lambda user: np.full(60, np.nan)}, "finite number"),
+    ],
+)
+def test_wrong_negatives_are_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_instances(random_toy(), **options)
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_no_target_in_its_own_history_or_among_the_touched_negatives(split):
     interactions = random_toy()

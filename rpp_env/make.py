@@ -10,6 +10,7 @@ from rpp_env.assets import ASSETS, fetch
 from rpp_env.data import (
     Interactions,
     Negatives,
+    item_knowledge,
     load_interactions,
     make_instances,
     training_interactions,
@@ -47,6 +48,7 @@ def make_mdp(
     num_candidates: int = 10,
     targets_per_user: int = 1,
     negatives: Negatives = "uniform",
+    min_rating: float | None = None,
     horizon: int = 15,
     reward_k: int = 10,
     seed: int = 0,
@@ -75,6 +77,7 @@ def make_mdp(
         targets_per_user: Instances of a user, the last ones of their sequence.
         negatives: How the other candidates are drawn: ``uniform``, ``popular``, or ``retrieved``
             (those that LightGCN puts on top for the user).
+        min_rating: Only records with at least this rating count as history; None for all.
         horizon: Steps of an episode.
         reward_k: Cut-off of the NDCG that is the reward.
         seed: Seed of splits, negatives, target slots and LightGCN.
@@ -106,6 +109,7 @@ def make_mdp(
         num_candidates=num_candidates,
         targets_per_user=targets_per_user,
         history_length=_longest_history(sentences, interactions),
+        min_rating=min_rating,
         seed=seed,
         progress=progress,
     )
@@ -113,7 +117,15 @@ def make_mdp(
         sentence_table(sentences.sentences(pattern), progress=progress) for pattern in PATTERNS
     ]
     renderer = PromptRenderer(
-        catalog=sentences, instances=instances, titles=interactions.titles, refiner=refiner
+        catalog=sentences,
+        instances=instances,
+        titles=interactions.titles,
+        refiner=refiner,
+        knowledge=(
+            item_knowledge(interactions, instances, wanted=sentences.wanted_knowledge)
+            if sentences.tells_more_than_titles
+            else None
+        ),
     )
     if recommender is None:
         recommender = build_recommender(
@@ -140,6 +152,7 @@ def _instances(
     num_candidates: int,
     targets_per_user: int,
     history_length: int,
+    min_rating: float | None,
     seed: int,
     progress: bool,
 ) -> tuple[Instances, Embeddings]:
@@ -150,6 +163,7 @@ def _instances(
         num_candidates=num_candidates,
         targets_per_user=targets_per_user,
         history_length=history_length,
+        min_rating=min_rating,
         seed=seed,
     )
     is_retrieved = negatives == "retrieved"

@@ -4,7 +4,7 @@ B is the number of instances handled at once (`num_envs`), N the number of insta
 M the number of candidates of each, H the longest history shown.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -80,6 +80,38 @@ class Instances:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemKnowledge:
+    """What prompts may tell of items beside their titles.
+
+    Attributes come from the item file, and all else from interactions that precede every target.
+    """
+
+    attributes: Mapping[str, tuple[tuple[str, ...], ...]]  # by name: (num_items,) values of each
+    popularity: IntArray  # (num_items,) interactions of each item
+    neighbours: IntArray | None = None  # (num_items, K) items taken by the same users, -1 for none
+    closeness: FloatArray | None = None  # (num_items, K) how close they are, 0 for none
+    rated: tuple[IntArray, FloatArray] | None = None
+    """User times num_items plus item, ascending, and the rating of each. Shape of each: (n,)."""
+    hidden: bool = False
+    """Whether nothing is known here, so that texts have dots in its place: a recording has no
+    titles."""
+
+    @classmethod
+    def nowhere(cls, num_items: int) -> "ItemKnowledge":
+        """Knowledge of which nothing may be told."""
+        return cls(attributes={}, popularity=np.zeros(num_items, dtype=np.int64), hidden=True)
+
+    def rating(self, user: int, item: int) -> float | None:
+        """A user's rating of an item, or None."""
+        if self.rated is None:
+            return None
+        pairs, ratings = self.rated
+        pair = user * len(self.popularity) + item
+        at = int(np.searchsorted(pairs, pair))
+        return float(ratings[at]) if at < len(pairs) and pairs[at] == pair else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
     """One rendered prompt, as a person would read it.
 
@@ -91,9 +123,10 @@ class Prompt:
     user: str
     answer_prefix: str
     chat: bool
-    candidates: tuple[str, ...]  # (M,) titles, in slot order
+    candidates: tuple[str, ...]  # (M,) what an answer is for each, a title, in slot order
     marks: tuple[str, ...] = ()  # (M,) mark before each candidate in the list; () for bullets
     listing: str = ""  # the list of candidates in the prompt, "" if it has none
+    listed: tuple[str, ...] = ()  # (M,) what stands in the list for each; () for `candidates`
 
     @property
     def text(self) -> str:

@@ -29,7 +29,8 @@ from rpp_env.types import IntArray
 
 DEFAULT_USERS = 60
 _FOR_RANKING = (
-    *("llm", "engine", "ranking", "num_candidates", "targets_per_user", "negatives", "out"),
+    *("llm", "engine", "ranking", "num_candidates", "targets_per_user", "negatives"),
+    *("min_rating", "out"),
 )
 
 
@@ -68,6 +69,8 @@ class Check:
     negatives: Negatives = "uniform"
     """How the other candidates are drawn: all items alike, by popularity, or the items that
     LightGCN puts on top for the user."""
+    min_rating: float | None = None
+    """Only records with at least this rating count as history; by default all."""
     out: Path | None = None
     """File for the rankings, NAME.npz; by default pilots/ and the catalog's name. One that is there
     and was made with the same options is read again."""
@@ -145,6 +148,7 @@ class Check:
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
             negatives=self.negatives,
+            min_rating=self.min_rating,
             seed=self.seed,
         )
         users = DEFAULT_USERS if self.users is None else self.users
@@ -154,10 +158,12 @@ class Check:
             data,
             self.llm,
             llm,
+            catalog=mdp.catalog,
             ranking=self.ranking,
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
             negatives=self.negatives,
+            min_rating=self.min_rating,
             seed=self.seed,
         )
         out = self.out
@@ -194,7 +200,10 @@ def pilot_mdp(mdp: PromptMDP, *, users: int, seed: int) -> PromptMDP:
     instances = mdp.instances.select(np.flatnonzero(drawn))
     return PromptMDP.from_embeddings(
         renderer=PromptRenderer(
-            catalog=mdp.catalog, instances=instances, titles=mdp.renderer.titles
+            catalog=mdp.catalog,
+            instances=instances,
+            titles=mdp.renderer.titles,
+            knowledge=mdp.renderer.knowledge,
         ),
         recommender=mdp.recommender,
         embeddings=mdp.encoder.embeddings,

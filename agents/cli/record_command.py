@@ -20,6 +20,7 @@ from rpp_env.llm import LLM
 from rpp_env.llm.base import llm_identity
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA, load_data
+from rpp_env.prompts import PromptCatalog
 from rpp_env.recommenders import RankingConfig
 from rpp_env.recordings import record
 from rpp_env.recordings.recorder import check_out
@@ -54,6 +55,8 @@ class Record:
     negatives: Negatives = "uniform"
     """How the other candidates are drawn: all items alike, by popularity, or the items that
     LightGCN puts on top for the user."""
+    min_rating: float | None = None
+    """Only records with at least this rating count as history; by default all."""
     instances: int | None = None
     """Number of instances, drawn with the seed; by default all."""
     block_size: int = 8
@@ -75,6 +78,7 @@ class Record:
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
             negatives=self.negatives,
+            min_rating=self.min_rating,
             seed=self.seed,
         )
         made_of = about(
@@ -82,10 +86,12 @@ class Record:
             data,
             self.llm,
             llm,
+            catalog=mdp.catalog,
             ranking=self.ranking,
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
             negatives=self.negatives,
+            min_rating=self.min_rating,
             seed=self.seed,
         )
         try:
@@ -126,13 +132,16 @@ def about(
     llm_name: str,
     llm: LLM,
     *,
+    catalog: PromptCatalog,
     ranking: RankingConfig,
     num_candidates: int,
     targets_per_user: int,
     negatives: Negatives,
+    min_rating: float | None,
     seed: int,
 ) -> dict[str, Any]:
     """What a recording says of itself: what it was made of, under which licences, by what."""
+    knowledge = data.knowledge_fingerprint() if catalog.tells_more_than_titles else None
     return {
         "data": {
             "name": data_name if data_name in ASSETS else data.name,
@@ -141,6 +150,8 @@ def about(
             "num_candidates": num_candidates,
             "targets_per_user": targets_per_user,
             "negatives": negatives,
+            "min_rating": min_rating,
+            "knowledge": knowledge,
             "seed": seed,
         },
         "llm": {

@@ -29,7 +29,8 @@ else:
 
 _LIVE = (
     *("data", "columns", "catalog", "llm", "engine", "ranking", "refine", "cache"),
-    *("num_candidates", "targets_per_user", "negatives", "prompt_price", "completion_price"),
+    *("num_candidates", "targets_per_user", "negatives", "min_rating"),
+    *("prompt_price", "completion_price"),
 )
 
 
@@ -70,6 +71,8 @@ class TrainConfig:
     negatives: Negatives = "uniform"
     """Live: how the other candidates are drawn: all items alike, by popularity, or the items that
     LightGCN puts on top for the user."""
+    min_rating: float | None = None
+    """Live: only records with at least this rating count as history; by default all."""
     iterations: int = 40
     """Rollouts to learn from. Use fewer with a live LLM: two cores rank 4 prompts per second."""
     num_envs: int = 64
@@ -119,6 +122,7 @@ class TrainConfig:
             num_candidates=self.num_candidates,
             targets_per_user=self.targets_per_user,
             negatives=self.negatives,
+            min_rating=self.min_rating,
             horizon=self.horizon,
             seed=self.seed,
         )

@@ -2,12 +2,15 @@
 
 from rpp_env.data.instances import make_instances, training_interactions
 from rpp_env.data.interactions import Interactions
+from rpp_env.data.knowledge import item_knowledge, item_neighbours
 from rpp_env.data.loading import load_interactions
 from rpp_env.data.negatives import Negatives
 
 __all__ = [
     "Interactions",
     "Negatives",
+    "item_knowledge",
+    "item_neighbours",
     "load_interactions",
     "make_instances",
     "training_interactions",

@@ -86,6 +86,13 @@ class AtomicFile:
             )
         return self.column_as_named(in_file, *kinds)
 
+    def column_of_kind(self, name: str, kind: str) -> int | None:
+        """Returns the position of a column if it is there and has that type, or else None."""
+        in_file = self.file_name(name)
+        if in_file not in self.columns or self.columns[in_file][1] != kind:
+            return None
+        return self.column_as_named(in_file, kind)
+
     def column_as_named(self, in_file: str, *kinds: str) -> int:
         """Returns the position of a column by the file's own name of it; marks it as used."""
         position, found = self.columns[in_file]
@@ -142,6 +149,13 @@ class AtomicFile:
         if not math.isfinite(value):
             raise self.error(line, position, f"{fields[position]!r} is not a finite number")
         return value
+
+    def number_or_nan(self, position: int, fields: list[str]) -> float:
+        """Returns a field as a number, NaN where it is none."""
+        try:
+            return float(fields[position])
+        except ValueError:
+            return math.nan
 
     def error(self, line: int, position: int, problem: str) -> DataError:
         """Returns an error that names file, line and column."""

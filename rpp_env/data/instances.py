@@ -35,6 +35,7 @@ def make_instances(
     history_length: int = 20,
     min_history: int = 1,
     split_fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    min_rating: float | None = None,
     negatives: Negatives = "uniform",
     scores: ItemScores | None = None,
     seed: int = 0,
@@ -58,6 +59,7 @@ def make_instances(
         history_length: H, the most records of a history.
         min_history: Targets with fewer records before them are skipped. At least 1.
         split_fractions: Shares of users in train, validation and test.
+        min_rating: Only records with at least this rating are history; None for all of them.
         negatives: ``uniform``: every item is as likely. ``popular``: in proportion to its number of
             training interactions (`training_interactions`). ``retrieved``: the M - 1 items of
             highest `scores`, which a shop would rank in earnest.
@@ -67,7 +69,8 @@ def make_instances(
 
     Raises:
         ValueError: An argument is out of its range, or M is larger than the number of items allows.
-        DataError: No user has enough interactions.
+        DataError: No user has enough interactions, or `min_rating` is given and no interaction has
+            a rating.
     """
     whole_number("num_candidates", num_candidates, low=2)
     whole_number("targets_per_user", targets_per_user)
@@ -77,7 +80,8 @@ def make_instances(
     seed = check_seed(seed)  # a NumPy integer is then hashed like Python's
     title_ids = _title_ids(interactions)
     splits = _user_splits(interactions.user_tokens, split_fractions, seed)
-    problems = _problems(interactions, title_ids, targets_per_user, min_history)
+    counts = _counts_as_history(interactions, min_rating)
+    problems = _problems(interactions, title_ids, counts, targets_per_user, min_history)
     _check_enough_titles(interactions, title_ids, [user for user, _, _ in problems], num_candidates)
 
     users = np.array([user for user, _, _ in problems], dtype=np.int64)
@@ -162,18 +166,40 @@ def _may_be_fitted_on(
     return kept
 
 
+def _counts_as_history(interactions: Interactions, min_rating: float | None) -> BoolArray:
+    """Which interactions a history may show. Shape: (n,)."""
+    if min_rating is None:
+        return np.ones(len(interactions), dtype=np.bool_)
+    if not math.isfinite(min_rating):
+        raise ValueError(f"min_rating={min_rating} must be a finite number")
+    if interactions.ratings is None:
+        raise DataError(
+            f"{interactions.name} has no ratings, so that min_rating={min_rating} chooses nothing; "
+            "leave it out, or name the column with columns={'rating': ...}"
+        )
+    counts: BoolArray = interactions.ratings >= min_rating
+    return counts
+
+
 def _problems(
-    interactions: Interactions, title_ids: IntArray, targets_per_user: int, min_history: int
+    interactions: Interactions,
+    title_ids: IntArray,
+    counts: BoolArray,
+    targets_per_user: int,
+    min_history: int,
 ) -> list[tuple[int, int, IntArray]]:
     """Returns (user, position of the target in the user's sequence, full history) per instance."""
     problems: list[tuple[int, int, IntArray]] = []
     skipped = 0
+    starts = np.searchsorted(interactions.users, np.arange(interactions.num_users))
     for user in range(interactions.num_users):
         sequence = interactions.sequence(user)
+        counts_here = counts[starts[user] : starts[user] + len(sequence)]
         titles = title_ids[sequence]
         made = len(problems)
         for position in range(max(0, len(sequence) - targets_per_user), len(sequence)):
-            history = sequence[:position][titles[:position] != titles[position]]
+            shown = counts_here[:position] & (titles[:position] != titles[position])
+            history = sequence[:position][shown]
             if len(history) >= min_history:
                 problems.append((user, position, history))
         skipped += len(problems) == made

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,10 +25,14 @@ class Interactions:
     users: IntArray  # (n,) ascending
     items: IntArray  # (n,)
     timestamps: FloatArray  # (n,) ascending within a user
+    attributes: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """By name, such as genres, the values of each item; () where there is none. (num_items,)"""
+    ratings: FloatArray | None = None  # (n,)
 
     def __post_init__(self) -> None:
         if len(self.titles) != self.num_items:
             raise DataError(f"{len(self.titles)} titles for {self.num_items} items; give each one")
+        self._check_knowledge()
         for item, title in zip(self.item_tokens, self.titles, strict=True):
             if not isinstance(title, str) or not title.strip():
                 raise DataError(f"item {item!r} has no title: {title!r}; give it a text")
@@ -47,6 +52,16 @@ class Interactions:
             raise DataError("interactions must be ordered by user, then by timestamp")
         if len(np.unique(self.users * self.num_items + self.items)) < len(self):
             raise DataError("a (user, item) pair occurs twice; keep the first of each")
+
+    def _check_knowledge(self) -> None:
+        for name, values in self.attributes.items():
+            if len(values) != self.num_items:
+                raise DataError(
+                    f"attributes[{name!r}] has {len(values)} entries for {self.num_items} items; "
+                    "give each one, () for none"
+                )
+        if self.ratings is not None and self.ratings.shape != (len(self),):
+            raise DataError(f"ratings has shape {self.ratings.shape}; it must be ({len(self)},)")
 
     def __len__(self) -> int:
         return len(self.users)
@@ -69,9 +84,16 @@ class Interactions:
         return self.items[start:stop]
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of everything but the name, the same on every machine."""
+        """Returns the SHA-256 of ids, titles, order and times, the same on every machine."""
         names = [self.user_tokens, self.item_tokens, self.titles]
         digest = hashlib.sha256(json.dumps(names).encode())
         for values, dtype in ((self.users, "<i8"), (self.items, "<i8"), (self.timestamps, "<f8")):
             digest.update(np.ascontiguousarray(values, dtype=dtype).tobytes())
+        return digest.hexdigest()
+
+    def knowledge_fingerprint(self) -> str:
+        """Returns the SHA-256 of what `fingerprint` leaves out: attributes and ratings."""
+        digest = hashlib.sha256(json.dumps(sorted(self.attributes.items())).encode())
+        if self.ratings is not None:
+            digest.update(np.ascontiguousarray(self.ratings, dtype="<f8").tobytes())
         return digest.hexdigest()

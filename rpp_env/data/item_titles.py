@@ -4,9 +4,11 @@ import html
 import logging
 import re
 from collections.abc import Container
+from dataclasses import dataclass
 from typing import Final
 
 from rpp_env.data.atomic_file import MISSING_VALUES, AtomicFile
+from rpp_env.data.item_attributes import AttributeColumns
 from rpp_env.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -21,14 +23,24 @@ _ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z
 _MAYBE_MISSING: Final = frozenset({"none", "null", "n/a", "unknown"})
 
 
-def read_titles(source: AtomicFile, wanted: Container[str]) -> tuple[dict[str, str], set[str]]:
-    """Returns the titles of the wanted items, in the order of the file, and the other ids.
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """What an item file says of the wanted items, in the order of the file."""
+
+    titles: dict[str, str]  # by id
+    attributes: dict[str, tuple[tuple[str, ...], ...]]  # by name, in the order of `titles`
+    others: set[str]  # ids that are not wanted
+
+
+def read_items(source: AtomicFile, wanted: Container[str]) -> Items:
+    """Reads titles and attributes.
 
     Raises:
         DataError: A column is missing, a wanted item has no title, or it is listed twice.
     """
     at_item, at_title = source.column("item_id", "token"), _title_column(source)
     at_year = _year_column(source)
+    attributes = AttributeColumns(source, [at_item, at_title, -1 if at_year is None else at_year])
     titles: dict[str, str] = {}
     others: set[str] = set()
     maybe_missing: list[str] = []
@@ -43,6 +55,7 @@ def read_titles(source: AtomicFile, wanted: Container[str]) -> tuple[dict[str, s
         titles[item] = readable_title(text, "" if at_year is None else fields[at_year])
         if not titles[item] or text.strip() in MISSING_VALUES:
             raise source.error(line, at_title, f"item {item!r} has no title; give it one")
+        attributes.add(fields, titles[item])
         if text.strip().casefold() in _MAYBE_MISSING:
             maybe_missing.append(item)
     if maybe_missing:
@@ -51,7 +64,7 @@ def read_titles(source: AtomicFile, wanted: Container[str]) -> tuple[dict[str, s
             "missing titles, give the items real ones",
             *(source.path, len(maybe_missing), maybe_missing[0]),
         )
-    return titles, others
+    return Items(titles=titles, attributes=attributes.values(), others=others)
 
 
 def readable_title(text: str, year: str) -> str:

@@ -1,6 +1,7 @@
 """Loads `Interactions` from RecBole atomic files, and says which part of them is not used."""
 
 import logging
+import math
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +12,14 @@ import numpy as np
 from rpp_env.data.atomic_file import AtomicFile
 from rpp_env.data.data_files import DataFiles, find_data_files
 from rpp_env.data.interactions import Interactions
-from rpp_env.data.item_titles import read_titles
+from rpp_env.data.item_titles import Items, read_items
 from rpp_env.errors import DataError, did_you_mean
 from rpp_env.paths import expand_path
 
 logger = logging.getLogger(__name__)
 
 _ITEM_COLUMNS: Final = ("item_id", "title", "year")
-_INTER_COLUMNS: Final = ("user_id", "item_id", "timestamp", "item_id_list")
+_INTER_COLUMNS: Final = ("user_id", "item_id", "timestamp", "item_id_list", "rating")
 COLUMNS: Final = (*_INTER_COLUMNS, "title", "year")
 
 
@@ -28,7 +29,8 @@ class _Rows:
     def __init__(self) -> None:
         self.user_index: dict[str, int] = {}
         self.item_index: dict[str, int] = {}
-        self.users, self.items, self.timestamps = array("q"), array("q"), array("d")
+        self.users, self.items = array("q"), array("q")
+        self.timestamps, self.ratings = array("d"), array("d")  # ratings are NaN where unknown
         self.where: dict[str, tuple[AtomicFile, int, int]] = {}  # first place of each item
 
     def read(self, source: AtomicFile, *, first_line: int) -> int:
@@ -36,6 +38,7 @@ class _Rows:
         at_user, at_item = source.column("user_id", "token"), source.column("item_id", "token")
         at_time = source.column("timestamp", "float") if source.has("timestamp") else None
         at_list = source.column("item_id_list", "token_seq") if source.has("item_id_list") else None
+        at_rating = source.column_of_kind("rating", "float")
         line = 1
         for line, fields in source.rows():
             user = source.identifier(line, at_user, fields)
@@ -44,16 +47,20 @@ class _Rows:
             user_number = self.user_index.setdefault(user, len(self.user_index))
             time = first_line + line if at_time is None else source.number(line, at_time, fields)
             for place, token in ((at_list, each) for each in earlier):
-                self._add(user_number, token, time, (source, line, place or 0))
-            self._add(user_number, item, time, (source, line, at_item))
+                self._add(user_number, token, time, math.nan, (source, line, place or 0))
+            rating = math.nan if at_rating is None else source.number_or_nan(at_rating, fields)
+            self._add(user_number, item, time, rating, (source, line, at_item))
         return line
 
-    def _add(self, user: int, item: str, time: float, where: tuple[AtomicFile, int, int]) -> None:
+    def _add(
+        self, user: int, item: str, time: float, rating: float, where: tuple[AtomicFile, int, int]
+    ) -> None:
         if item not in self.item_index:
             self.where[item] = where
         self.users.append(user)
         self.items.append(self.item_index.setdefault(item, len(self.item_index)))
         self.timestamps.append(time)
+        self.ratings.append(rating)
 
 
 def load_interactions(
@@ -63,8 +70,9 @@ def load_interactions(
 
     ``X.inter`` needs the columns ``user_id:token`` and ``item_id:token``. With ``timestamp:float``
     a user's interactions are ordered by it; without it they are in file order. A column
-    ``item_id_list:token_seq`` holds the items that come before ``item_id``, separated by spaces. Of
-    a repeated (user, item) pair the first in that order is kept. Other columns are not used.
+    ``item_id_list:token_seq`` holds the items that come before ``item_id``, separated by spaces;
+    ``rating:float`` is what the user thought of the item. Of a repeated (user, item) pair the first
+    in that order is kept. Other columns are not used.
 
     In place of ``X.inter`` there may be RecBole's benchmark files ``X.train.inter``,
     ``X.valid.inter`` and ``X.test.inter``. They are read one after the other, as one data set.
@@ -73,14 +81,17 @@ def load_interactions(
     needs ``item_id:token`` and a title: the first token or token_seq column with "title" in its
     name, or else with "name". A ``release_year`` or ``year`` is added to the title: "Matrix, The"
     of 1999 becomes "The Matrix (1999)". HTML entities become characters. Without an item file the
-    item ids are the titles. Items without interactions are left out.
+    item ids are the titles. Items without interactions are left out. The other columns become
+    `attributes`, which a catalog may show; a column ``class``, ``genre`` or ``categories`` is also
+    there as ``genres``.
 
     What is not used is logged, one line per file: columns, rows and files.
 
     Args:
         path: A folder with one data set, or the path of an ``.inter`` file. ``~`` is expanded.
         columns: Names of columns in the files, by the names used here (``user_id``, ``item_id``,
-            ``timestamp``, ``item_id_list``, ``title``, ``year``): ``{"user_id": "uid"}``.
+            ``timestamp``, ``item_id_list``, ``rating``, ``title``, ``year``):
+            ``{"user_id": "uid"}``.
         warn_unused: Whether that log has level WARNING, or else INFO.
 
     Raises:
@@ -101,19 +112,22 @@ def load_interactions(
     if not rows.users:
         raise DataError(f"{files.inter[0]}, line 2: no interactions follow the header")
     tokens = list(rows.item_index)
-    titles = dict(zip(tokens, tokens, strict=True))
+    known = Items(titles=dict(zip(tokens, tokens, strict=True)), attributes={}, others=set())
     if files.item is not None:
         item_source = _open_file(files.item, names, _ITEM_COLUMNS)
-        titles, others = read_titles(item_source, rows.item_index)
-        _check_all_have_titles(rows, titles, files.item, others)
+        known = read_items(item_source, rows.item_index)
+        _check_all_have_titles(rows, known, files.item)
         sources.append(item_source)
-        if others:
-            logger.log(level, "%s: left out %d items without interactions", files.item, len(others))
+        if known.others:
+            unused = len(known.others)
+            logger.log(level, "%s: left out %d items without interactions", files.item, unused)
     _check_names_found(names, sources)
     _log_unused(files, sources, level)
+    titles = known.titles
     new_index = {token: index for index, token in enumerate(titles)}
     renumbered = np.array([new_index[token] for token in tokens], dtype=np.int64)
     users, times = np.array(rows.users, dtype=np.int64), np.array(rows.timestamps, dtype=np.float64)
+    ratings = np.array(rows.ratings, dtype=np.float64)
     items = renumbered[np.array(rows.items, dtype=np.int64)]
     order = np.lexsort((times, users))  # stable, so ties keep file order
     pairs = users[order] * len(titles) + items[order]
@@ -129,6 +143,8 @@ def load_interactions(
         users=users[order],
         items=items[order],
         timestamps=times[order],
+        attributes=known.attributes,
+        ratings=None if np.isnan(ratings).all() else ratings[order],
     )
 
 
@@ -151,16 +167,14 @@ def _check_names_found(names: dict[str, str], sources: list[AtomicFile]) -> None
             )
 
 
-def _check_all_have_titles(
-    rows: _Rows, titles: dict[str, str], item_file: Path, others: set[str]
-) -> None:
-    missing = next((token for token in rows.item_index if token not in titles), None)
+def _check_all_have_titles(rows: _Rows, known: Items, item_file: Path) -> None:
+    missing = next((token for token in rows.item_index if token not in known.titles), None)
     if missing is None:
         return
     source, line, position = rows.where[missing]
     fix = "add it there"
     whole = missing.removesuffix(".0")
-    if {f"{whole}.0", whole} & {*titles, *others}:
+    if {f"{whole}.0", whole} & {*known.titles, *known.others}:
         fix = "write ids as whole numbers in both files (pandas: astype('Int64'))"
     raise source.error(line, position, f"item {missing!r} is not in {item_file}; {fix}")
 

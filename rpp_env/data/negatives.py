@@ -15,6 +15,8 @@ from rpp_env.errors import did_you_mean
 from rpp_env.types import FloatArray, IntArray
 
 Negatives = Literal["uniform", "popular", "retrieved"]
+"""How the candidates beside the target are drawn; see `make_instances`."""
+
 ItemScores = Callable[[int], FloatArray]
 """How much a retriever thinks of every item for a user: (user) -> (num_items,)."""
 

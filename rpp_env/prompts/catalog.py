@@ -1,7 +1,6 @@
 """`PromptCatalog`: the sentences that the four agents choose from. Knows nothing of files."""
 
 import hashlib
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,6 +8,8 @@ from typing import Literal
 import numpy as np
 
 from rpp_env.errors import did_you_mean
+from rpp_env.prompts.item_text import KNOWN_OF_ALL_ITEMS, ItemTemplates
+from rpp_env.prompts.placeholders import dots_for, placeholders
 from rpp_env.prompts.titles import Marks
 from rpp_env.types import NO_CHOICE, PATTERNS, IntArray
 
@@ -57,6 +58,8 @@ class PromptCatalog:
     candidate_marks: Marks = "bullets"
     """The mark before each candidate in a list. With ``numbers`` or ``letters`` an LLM can name
     a candidate by its mark, and each title is quoted."""
+    item: ItemTemplates = field(default_factory=ItemTemplates)
+    """How an item is written."""
     source: str = field(default="", compare=False)
     """The YAML text that the catalog was read from."""
 
@@ -79,6 +82,22 @@ class PromptCatalog:
             tuple(entry.instruction for entry in self.output_format),
         )
         return any(all("candidates" in placeholders(t) for t in texts) for texts in everywhere)
+
+    @property
+    def wanted_knowledge(self) -> frozenset[str]:
+        """Placeholders of its sentences that are filled from what a shop knows."""
+        texts = (
+            *self.role_playing,
+            *self.reasoning_guidance,
+            *(entry.text for entry in self.history_records),
+            *(entry.instruction for entry in self.output_format),
+        )
+        return KNOWN_OF_ALL_ITEMS & frozenset().union(*map(placeholders, texts))
+
+    @property
+    def tells_more_than_titles(self) -> bool:
+        """Whether prompts need an `ItemKnowledge`."""
+        return bool(self.wanted_knowledge) or self.item != ItemTemplates()
 
     def entries(self, choices: Sequence[int]) -> tuple[str, HistoryRecords, str, OutputFormat]:
         """Returns the four sentences that one row of choices selects."""
@@ -127,6 +146,7 @@ class PromptCatalog:
             self.title_years,
             # Left out if it is the default, so that older catalogs keep their fingerprint.
             *([self.candidate_marks] if self.candidate_marks != "bullets" else []),
+            *([self.item] if self.item != ItemTemplates() else []),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -148,18 +168,8 @@ class PromptCatalog:
 def sentence_text(entry: str | HistoryRecords | OutputFormat) -> str:
     """Returns a sentence as input of a sentence encoder, with dots in place of titles."""
     if isinstance(entry, HistoryRecords):
-        text = entry.text.format(history="...", num_records=entry.records)
+        text = dots_for(entry.text, num_records=entry.records)
         return f"{text} ({entry.records})"
     if isinstance(entry, OutputFormat):
         return f"{sentence_text(entry.instruction)} {entry.answer_prefix}".strip()
-    return entry.format(candidates="...", num_candidates="")
-
-
-def placeholders(text: str) -> set[str]:
-    """Returns the names of the placeholders in a sentence. Raises ValueError for a stray brace."""
-    return {name for _, name, _, _ in split_at_placeholders(text) if name is not None}
-
-
-def split_at_placeholders(text: str) -> list[tuple[str, str | None, str | None, str | None]]:
-    """Splits a sentence as `str.format` does: (literal, name, specification, conversion)."""
-    return list(string.Formatter().parse(text))
+    return dots_for(entry, num_candidates="")

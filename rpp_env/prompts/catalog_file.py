@@ -5,6 +5,7 @@ sentence, or an unknown placeholder.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -13,20 +14,16 @@ import yaml
 
 from rpp_env.errors import CatalogError, did_you_mean
 from rpp_env.paths import expand_path
-from rpp_env.prompts.catalog import (
-    HistoryRecords,
-    OutputFormat,
-    PromptCatalog,
-    placeholders,
-    split_at_placeholders,
-)
+from rpp_env.prompts.catalog import HistoryRecords, OutputFormat, PromptCatalog
+from rpp_env.prompts.item_text import KNOWN_OF_ALL_ITEMS, ItemTemplates
+from rpp_env.prompts.placeholders import placeholders, split_at_placeholders
 from rpp_env.prompts.titles import Marks
 
-_CANDIDATE_PLACEHOLDERS: Final = frozenset({"candidates", "num_candidates"})
+_CANDIDATE_PLACEHOLDERS: Final = frozenset({"candidates", "num_candidates"}) | KNOWN_OF_ALL_ITEMS
 _PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
     "role_playing": _CANDIDATE_PLACEHOLDERS,
     "answer_prefix": frozenset(),
-    "history_records": frozenset({"history", "num_records"}),
+    "history_records": frozenset({"history", "num_records"}) | KNOWN_OF_ALL_ITEMS,
     "reasoning_guidance": _CANDIDATE_PLACEHOLDERS,
     "output_format": _CANDIDATE_PLACEHOLDERS,
 }
@@ -89,10 +86,15 @@ def parse_catalog(text: str, *, where: str) -> PromptCatalog:
         history_separator=history.get("separator", str, default=", "),
         title_years=fields.get("title_years", bool, default=True),
         candidate_marks=marks,
+        item=_read_item(fields),
         source=text,
     )
     for each in (fields, history, formats):
         each.check_all_read()
+    if catalog.title_years and "year" in catalog.item.names:
+        raise CatalogError(
+            f"{where}: item has {{year}}, and titles have their years too; set title_years: false"
+        )
     if catalog.history_start < 0:
         raise CatalogError(f"{where}: history_records.start={catalog.history_start} is negative")
     return catalog
@@ -125,6 +127,7 @@ def catalog_to_yaml(catalog: PromptCatalog) -> str:
         "name": catalog.name,
         "title_years": catalog.title_years,
         "candidate_marks": catalog.candidate_marks,
+        **({} if catalog.item == ItemTemplates() else {"item": asdict(catalog.item)}),
         "role_playing": list(catalog.role_playing),
         "history_records": {
             "mode": catalog.history_mode,
@@ -156,6 +159,37 @@ def _read_sentences(fields: "_Fields", pattern: str) -> tuple[str, ...]:
     if len(set(texts)) < len(texts):
         raise CatalogError(f"{fields.where}: {pattern} has the same sentence twice; remove one")
     return texts
+
+
+def _read_item(fields: "_Fields") -> ItemTemplates:
+    """Reads one template for the history and the list, or one for each place."""
+    if not fields.has("item"):
+        return ItemTemplates()
+    given = fields.get("item", (str, dict))
+    if isinstance(given, str):
+        given = {"history": given, "candidates": given}
+    each = _Fields(given, where=f"{fields.where}: item")
+    places = {
+        name: _template(each.get(name, str, default="{title}"), f"{each.where}.{name}")
+        for name in ("history", "candidates", "answer")
+    }
+    each.check_all_read()
+    for name in ("candidates", "answer"):
+        if "rating" in placeholders(places[name]):
+            raise CatalogError(
+                f"{each.where}.{name} has {{rating}}, which is known of the history alone"
+            )
+    return ItemTemplates(**places)
+
+
+def _template(value: str, where: str) -> str:
+    names = _names(value, where)
+    if "title" not in names:
+        raise CatalogError(f"{where} has no {{title}}: {value!r}")
+    for name in sorted(names):
+        if not name.isidentifier():
+            raise CatalogError(f"{where}: {{{name}}} is not the name of an attribute: {value!r}")
+    return value.strip()
 
 
 def _read_history_records(history: "_Fields", mode: str) -> tuple[HistoryRecords, ...]:
@@ -197,8 +231,20 @@ def _read_output_formats(formats: "_Fields") -> tuple[OutputFormat, ...]:
 def _text(value: Any, pattern: str, where: str) -> str:
     if not isinstance(value, str):
         raise CatalogError(f"{where} must be text, not {value!r}")
+    unknown = _names(value, where) - _PLACEHOLDERS[pattern]
+    if unknown:
+        allowed = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS[pattern])) or "none"
+        raise CatalogError(
+            f"{where}: no placeholder {{{min(unknown)}}} exists for {pattern} "
+            f"(there is: {allowed}): {value!r}"
+        )
+    return value.strip()
+
+
+def _names(value: str, where: str) -> set[str]:
+    """The placeholders of a text, each of which must be a name alone."""
     try:
-        unknown = placeholders(value) - _PLACEHOLDERS[pattern]
+        names = placeholders(value)
         decorated = any(
             spec or conversion for _, _, spec, conversion in split_at_placeholders(value)
         )
@@ -208,13 +254,7 @@ def _text(value: Any, pattern: str, where: str) -> str:
         ) from error
     if decorated:
         raise CatalogError(f"{where}: a placeholder is a name alone, without ':' or '!': {value!r}")
-    if unknown:
-        allowed = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS[pattern])) or "none"
-        raise CatalogError(
-            f"{where}: no placeholder {{{min(unknown)}}} exists for {pattern} "
-            f"(there is: {allowed}): {value!r}"
-        )
-    return value.strip()
+    return names
 
 
 class _Fields:
@@ -227,13 +267,18 @@ class _Fields:
         self._document: dict[Any, Any] = document
         self._read: set[str] = set()
 
-    def get(self, key: str, kind: type, *, default: Any = None) -> Any:
+    def has(self, key: str) -> bool:
+        return key in self._document
+
+    def get(self, key: str, kind: type | tuple[type, ...], *, default: Any = None) -> Any:
         self._read.add(key)
         value = self._document.get(key, default)
         if value is None:
             raise CatalogError(f"{self.where} has no {key!r}")
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise CatalogError(f"{self.where}: {key} must be {kind.__name__}, not {value!r}")
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            expected = " or ".join(each.__name__ for each in kinds)
+            raise CatalogError(f"{self.where}: {key} must be {expected}, not {value!r}")
         return value
 
     def choices(self, key: str) -> Sequence[Any]:

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from rpp_env.prompts.catalog import HistoryRecords, OutputFormat, PromptCatalog
+from rpp_env.prompts.item_text import ItemTexts
+from rpp_env.prompts.placeholders import placeholders
 from rpp_env.prompts.refine import SentenceRefiner
 from rpp_env.prompts.titles import format_candidates, format_title, marks_before_candidates
-from rpp_env.types import Instances, IntArray, Prompt, PromptBatch
+from rpp_env.types import Instances, IntArray, ItemKnowledge, Prompt, PromptBatch
 
 
 class PromptRenderer:
@@ -21,6 +23,10 @@ class PromptRenderer:
         instances: The ranking problems; only the history and the candidates are ever read.
         titles: Title of each item that `instances` refers to, with the year if the item has one.
         refiner: Rewrites the chosen sentences first (RPP+). With None they are used unchanged.
+        knowledge: What prompts may tell of items beside their titles; None for nothing.
+
+    Raises:
+        CatalogError: The catalog tells something that is not known.
     """
 
     def __init__(
@@ -30,11 +36,20 @@ class PromptRenderer:
         instances: Instances,
         titles: Sequence[str],
         refiner: SentenceRefiner | None = None,
+        knowledge: ItemKnowledge | None = None,
     ) -> None:
         self.catalog = catalog
         self.refiner = refiner
         self.instances = instances
         self.titles = titles if catalog.title_years else [_strip_year(t) for t in titles]
+        self.knowledge = knowledge
+        self._texts = ItemTexts(
+            catalog.item,
+            self.titles,
+            knowledge,
+            wanted=catalog.wanted_knowledge,
+            catalog_name=catalog.name,
+        )
 
     def batch(
         self,
@@ -66,24 +81,30 @@ class PromptRenderer:
 
     def history_titles(self, instance_id: int, length: int) -> list[str]:
         """Returns the titles of the last `length` records of the history, oldest first."""
-        items = self.instances.histories[instance_id]
-        items = items[items >= 0]
+        items = self._history(instance_id)
         return [self.titles[item] for item in items[max(len(items) - length, 0) :]]
 
     def render(self, instance_id: int, choices: IntArray, history_length: int) -> Prompt:
         """Returns one prompt that shows the last `history_length` records, oldest first."""
         catalog = self.catalog
         role, history, reasoning, output_format = self._sentences(choices)
-        records = self.history_titles(instance_id, history_length)
-        candidates = self.candidate_titles(instance_id)
+        items, user = self._history(instance_id), int(self.instances.users[instance_id])
+        shown = items[max(len(items) - history_length, 0) :]
+        records = [self._texts.in_history(user, item) for item in shown]
+        slots = self.instances.candidates[instance_id]
+        candidates = tuple(self._texts.answer(item) for item in slots)
+        listed = tuple(self._texts.in_list(item) for item in slots)
         marks = marks_before_candidates(catalog.candidate_marks, len(candidates))
-        listing = format_candidates(candidates, marks)
+        listing = format_candidates(listed, marks)
 
-        def fill(text: str) -> str:
-            return text.format(candidates=listing, num_candidates=len(candidates))
+        def fill(text: str, **values: object) -> str:
+            known = self._texts.of_all_items(placeholders(text), items, catalog.history_separator)
+            given = {"candidates": listing, "num_candidates": len(candidates)}
+            return text.format(**(given | known | values))
 
         lines = (
-            history.text.format(
+            fill(
+                history.text,
                 history=catalog.history_separator.join(map(format_title, records)),
                 num_records=len(records),
             )
@@ -92,16 +113,23 @@ class PromptRenderer:
             fill(reasoning),
             fill(output_format.instruction),
         )
-        system, user = fill(role), "\n".join(filter(None, lines))
+        system, asked = fill(role), "\n".join(filter(None, lines))
         return Prompt(
             system=system,
-            user=user,
+            user=asked,
             answer_prefix=output_format.answer_prefix,
             chat=output_format.chat_template,
             candidates=candidates,
             marks=marks,
-            listing=listing if listing in f"{system}\n{user}" else "",
+            listing=listing if listing in f"{system}\n{asked}" else "",
+            listed=() if listed == candidates else listed,
         )
+
+    def _history(self, instance_id: int) -> IntArray:
+        """The records before the target, oldest first."""
+        padded = self.instances.histories[instance_id]
+        items: IntArray = padded[padded >= 0]
+        return items
 
     def _sentences(self, choices: IntArray) -> tuple[str, HistoryRecords, str, OutputFormat]:
         if self.refiner is not None:
@@ -117,14 +145,16 @@ def reorder_candidates(prompt: Prompt, order: Sequence[int] | IntArray) -> Promp
         order: Slots of the candidates in the new order. Shape: (M,).
     """
     candidates = tuple(prompt.candidates[slot] for slot in order)
+    listed = tuple(prompt.listed[slot] for slot in order) if prompt.listed else ()
     if not prompt.listing:
-        return replace(prompt, candidates=candidates)
-    listing = format_candidates(candidates, prompt.marks)
+        return replace(prompt, candidates=candidates, listed=listed)
+    listing = format_candidates(listed or candidates, prompt.marks)
     return replace(
         prompt,
         system=prompt.system.replace(prompt.listing, listing),
         user=prompt.user.replace(prompt.listing, listing),
         candidates=candidates,
+        listed=listed,
         listing=listing,
     )
 

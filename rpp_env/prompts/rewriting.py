@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rpp_env.llm.base import Chat
-from rpp_env.prompts.catalog import split_at_placeholders
+from rpp_env.prompts.placeholders import split_at_placeholders
 
 REJECTIONS: Final = ("empty", "markup", "placeholders", "length", "pattern")
 

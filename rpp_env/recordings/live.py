@@ -1,8 +1,10 @@
 """The environment of a recording with the LLM itself in place of the table."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from rpp_env.data import Interactions
+from rpp_env.data import Interactions, item_knowledge, make_instances
 from rpp_env.errors import RecordingError
 from rpp_env.llm.base import LLM
 from rpp_env.llm.load import load_llm, resolve_llm
@@ -13,6 +15,7 @@ from rpp_env.recommenders import RankingConfig, build_recommender
 from rpp_env.recordings.load import DEFAULT_RECORDING, load_recording
 from rpp_env.recordings.recording import Recording
 from rpp_env.store import AnswerStore
+from rpp_env.types import ItemKnowledge
 
 
 def live_mdp(
@@ -71,7 +74,10 @@ def live_mdp(
         spec = str(about_llm.get("spec", about_llm.get("name")))
         llm = load_llm(spec, **({} if dtype is None else {"dtype": dtype}))
     renderer = PromptRenderer(
-        catalog=recording.catalog, instances=recording.instances, titles=source.titles
+        catalog=recording.catalog,
+        instances=recording.instances,
+        titles=source.titles,
+        knowledge=_knowledge(recording, about_data, source),
     )
     return PromptMDP.from_embeddings(
         renderer=renderer,
@@ -87,3 +93,24 @@ def live_mdp(
         horizon=horizon,
         reward_k=reward_k,
     )
+
+
+def _knowledge(
+    recording: Recording, about_data: Mapping[str, Any], source: Interactions
+) -> ItemKnowledge | None:
+    """What the recorded prompts told of items; RecordingError if it is other than it was."""
+    if not recording.catalog.tells_more_than_titles:
+        return None
+    if about_data.get("knowledge") != source.knowledge_fingerprint():
+        raise RecordingError(
+            f"data={source.name!r} has other attributes or ratings than when recording "
+            f"{recording.name!r} was made; pass data= the one it was made of"
+        )
+    # A recording may hold some instances alone, and what is counted leaves out the targets of all.
+    instances = make_instances(
+        source,
+        num_candidates=2,
+        targets_per_user=int(about_data["targets_per_user"]),
+        min_rating=about_data.get("min_rating"),
+    )
+    return item_knowledge(source, instances, wanted=recording.catalog.wanted_knowledge)

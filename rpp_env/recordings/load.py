@@ -13,7 +13,7 @@ from rpp_env.paths import expand_path
 from rpp_env.prompts import PromptRenderer
 from rpp_env.recommenders import RecordedRecommender
 from rpp_env.recordings.recording import Recording
-from rpp_env.types import RankingBatch
+from rpp_env.types import ItemKnowledge, RankingBatch
 
 DEFAULT_RECORDING: Final = "ml-100k-smollm2-135m"
 """Name of the recording that is used where none is named."""
@@ -78,6 +78,7 @@ def recorded_mdp(
             catalog=recording.catalog,
             instances=recording.instances,
             titles=tuple(f"item {token}" for token in recording.item_tokens),
+            knowledge=ItemKnowledge.nowhere(len(recording.item_tokens)),
         ),
         recommender=RecordedRecommender(recording.table, num_choices=recording.num_choices),
         embeddings=recording.embeddings,

@@ -101,12 +101,43 @@ def test_every_column_and_file_that_is_not_used_is_named_in_one_line(put, warnin
         x_item="item_id:token\tname:token\turl:token\na\tA\thttp\n",
         x_user="user_id:token\tage:float\nu\t7\n",
     )
-    load_interactions(folder)
+    data = load_interactions(folder)
+    assert (data.attributes, data.ratings.tolist()) == ({"url": (("http",),)}, [5])
     assert warnings() == [
-        f"{folder / 'x.inter'}: columns that are not used: rating, tag",
-        f"{folder / 'x.item'}: columns that are not used: url",
+        f"{folder / 'x.inter'}: columns that are not used: tag",
         f"{folder / 'x.user'}: not used",
     ]
+
+
+def test_other_columns_of_items_are_attributes_by_their_names(put):
+    folder = put(
+        x_inter="user_id:token\titem_id:token\nu\ta\nu\tb\nu\tc\n",
+        x_item=(
+            "item_id:token\ttitle:token_seq\tyear:float\tclass:token_seq\tbrand:token\tprice:float"
+            "\n"
+            "b\tHeat\t1995\tCrime  Thriller\tWarner Bros\t9.5\n"
+            "a\tJaws (1975)\t\tSea life, Horror\tnan\t\n"
+            "c\tIf....\t\t\t\t3\n"
+        ),
+    )
+    data = load_interactions(folder)
+    assert data.titles == ("Heat (1995)", "Jaws (1975)", "If....")
+    assert data.attributes == {
+        "year": (("1995",), ("1975",), ()),
+        "class": (("Crime", "Thriller"), ("Sea life", "Horror"), ()),
+        "genres": (("Crime", "Thriller"), ("Sea life", "Horror"), ()),
+        "brand": (("Warner Bros",), (), ()),
+        "price": (("9.5",), (), ("3",)),
+    }
+
+
+def test_ratings_are_kept_in_the_order_of_the_interactions(put):
+    rows = "u\ta\t2\t5\nu\tb\t1\t3.5\nv\ta\t1\t\nv\tb\t2\tgood\n"
+    folder = put(x_inter="user_id:token\titem_id:token\ttimestamp:float\trating:float\n" + rows)
+    ratings = load_interactions(folder).ratings
+    np.testing.assert_array_equal(ratings, [3.5, 5, np.nan, np.nan])
+    words = put(y_inter="user_id:token\titem_id:token\trating:token\nu\ta\tgood\n")
+    assert load_interactions(words / "y.inter").ratings is None
 
 
 def test_a_fetched_data_set_is_no_cause_for_warnings(put, warnings):

@@ -95,11 +95,11 @@ SENTENCE = ("output_format", "sentences", 0)
 MALFORMED = {
     "unknown placeholder": (
         changed("history_records", "text", value="{history} and {films}"),
-        r"history_records\.text: no placeholder \{films\}.*\{history\}, \{num_records\}",
+        r"history_records\.text: no placeholder \{films\}.*\{history\}, .*\{num_records\}",
     ),
     "placeholder of another pattern": (
         changed("role_playing", 1, value="Know {history}."),
-        r"role_playing\[1\]: no placeholder \{history\}.*\{candidates\}, \{num_candidates\}",
+        r"role_playing\[1\]: no placeholder \{history\}.*\{candidates\}, .*\{num_candidates\}",
     ),
     "placeholder without a name": (
         changed(*SENTENCE, "instruction", value="Pick of {}"),

@@ -37,7 +37,7 @@ CHATS = [
 
 @pytest.fixture(scope="module")
 def engine():
-    llm = VllmLLM(MODEL, max_model_len=2048)
+    llm = VllmLLM(MODEL, dtype="float32", max_model_len=2048)
     yield llm
     llm.close()
     # vLLM leaves a ZeroMQ context unclosed, of which Python warns when it is collected: here, where

@@ -46,7 +46,7 @@ def by_hand(folder, ids, place):
 
 
 def test_the_token_is_there_once(folder):
-    llm = TransformersLLM(str(folder), device="cpu", num_workers=1)
+    llm = TransformersLLM(str(folder), device="cpu", num_workers=1, dtype="float32")
     tokenizer, _ = llm._load()
     ids = tokenizer("abc")["input_ids"]
     assert ids[0] == tokenizer.bos_token_id

@@ -4,6 +4,8 @@ B is the number of instances handled at once (`num_envs`), N the number of insta
 M the number of candidates of each, H the longest history shown.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -100,6 +102,16 @@ class ItemKnowledge:
     def nowhere(cls, num_items: int) -> "ItemKnowledge":
         """Knowledge of which nothing may be told."""
         return cls(attributes={}, popularity=np.zeros(num_items, dtype=np.int64), hidden=True)
+
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 of everything, the same on every machine."""
+        digest = hashlib.sha256(json.dumps(sorted(self.attributes.items())).encode())
+        pairs, ratings = self.rated if self.rated is not None else (None, None)
+        for values in (self.popularity, self.neighbours, pairs):
+            digest.update(b"-" if values is None else values.astype("<i8").tobytes())
+        for numbers in (self.closeness, ratings):
+            digest.update(b"-" if numbers is None else numbers.astype("<f8").tobytes())
+        return digest.hexdigest()
 
     def rating(self, user: int, item: int) -> float | None:
         """A user's rating of an item, or None."""

@@ -132,11 +132,14 @@ class PromptMDP:
         return self.renderer.catalog
 
     def fingerprint(self) -> str:
-        """SHA-256 over instances, titles, sentences and their refiner: what an action means."""
+        """SHA-256 over instances, items, sentences and their refiner: what an action means."""
         digest = hashlib.sha256(self.catalog.fingerprint().encode())
         for array in self.instances.arrays().values():
             digest.update(repr(array.shape).encode() + array.astype("<i8").tobytes())
         digest.update("\0".join(self.renderer.titles).encode("utf-8", "surrogatepass"))
+        knowledge = self.renderer.knowledge
+        if knowledge is not None and not knowledge.hidden:
+            digest.update(knowledge.fingerprint().encode())
         if self.renderer.refiner is not None:
             digest.update(self.renderer.refiner.fingerprint().encode())
         return digest.hexdigest()

@@ -141,3 +141,21 @@ def test_the_fingerprint_of_recordings_is_that_of_titles_and_another_one_covers_
     rated = replace(data, ratings=np.ones(3))
     assert data.fingerprint() == bare.fingerprint() == rated.fingerprint()
     assert len({each.knowledge_fingerprint() for each in (data, bare, rated)}) == 3
+
+
+def test_what_is_known_has_a_fingerprint_of_all_its_parts():
+    data = shop([[0, 1, 2], [1, 2, 3]], ratings=np.arange(6.0))
+    instances = make_instances(data, num_candidates=2)
+    known = item_knowledge(data, instances, wanted={"neighbours"})
+    pairs, ratings = known.rated
+    others = [
+        replace(known, attributes={}),
+        replace(known, popularity=known.popularity + 1),
+        replace(known, neighbours=None),
+        replace(known, closeness=known.closeness / 2),
+        replace(known, rated=(pairs, ratings + 1)),
+        replace(known, rated=None),
+    ]
+    assert len({each.fingerprint() for each in (known, *others)}) == 7
+    again = item_knowledge(data, instances, wanted={"neighbours"})
+    assert again.fingerprint() == known.fingerprint()

@@ -26,7 +26,7 @@ ENV_ROOMS = {
     "progress": set(),
     "option_checks": {"errors"},
     "paths": {"errors"},
-    "assets": {"errors", "paths"},
+    "assets": {"errors", "files", "paths"},
     "store": BOTTOM | {"assets"},  # knows nothing of rankings
     "data": BOTTOM,
     "llm": BOTTOM | {"assets", "store"},  # knows nothing of recommendation

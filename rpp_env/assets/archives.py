@@ -67,9 +67,8 @@ def _download(archive: Archive, path: Path, progress: bool) -> None:
         from tqdm import tqdm
 
     disable = None if progress else True  # None: shown where standard error is a terminal
-    size = {"total": archive.size, "unit": "B", "unit_scale": True}
-    failures = 0
-    with tqdm(desc=archive.file_name, disable=disable, **size) as bar:
+    name, failures = archive.file_name, 0
+    with tqdm(total=archive.size, desc=name, unit="B", unit_scale=True, disable=disable) as bar:
         while True:
             before = _size(path)
             try:

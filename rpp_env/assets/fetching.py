@@ -86,7 +86,7 @@ def _fill(asset: Asset, folder: Path, progress: bool) -> None:
 def _fill_from_archive(asset: Asset, archive: Archive, folder: Path, progress: bool) -> None:
     try:
         path = archives.get_archive(archive, _partial(asset), progress=progress)
-    except archives.DownloadError as error:
+    except wheels.DownloadError as error:
         raise _unavailable(asset, [str(error)]) from error
     CONVERTERS[archive.converter](path, folder)
 

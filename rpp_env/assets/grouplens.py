@@ -50,7 +50,7 @@ def lastfm(archive: Path, folder: Path) -> None:
         plays = list(_table(zipped, "user_artists.dat", ("userID", "artistID", "weight"), "utf-8"))
         names = list(_table(zipped, "artists.dat", ("id", "name"), "utf-8"))
         values = _table(zipped, "tags.dat", ("tagID", "tagValue"), "latin-1")
-        tags = {tag: value for tag, value in values}  # noqa: C416 - rows have no fixed length
+        tags = {row[0]: row[1] for row in values}
         tagged = _table(zipped, "user_taggedartists.dat", ("artistID", "tagID"), "utf-8")
         counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for artist, tag in tagged:

@@ -92,6 +92,8 @@ class ItemKnowledge:
     popularity: IntArray  # (num_items,) interactions of each item
     neighbours: IntArray | None = None  # (num_items, K) items taken by the same users, -1 for none
     closeness: FloatArray | None = None  # (num_items, K) how close they are, 0 for none
+    taken: IntArray | None = None
+    """User times num_items plus item of each interaction, ascending. Shape: (n,)."""
     rated: tuple[IntArray, FloatArray] | None = None
     """User times num_items plus item, ascending, and the rating of each. Shape of each: (n,)."""
     hidden: bool = False
@@ -107,11 +109,19 @@ class ItemKnowledge:
         """Returns the SHA-256 of everything, the same on every machine."""
         digest = hashlib.sha256(json.dumps(sorted(self.attributes.items())).encode())
         pairs, ratings = self.rated if self.rated is not None else (None, None)
-        for values in (self.popularity, self.neighbours, pairs):
+        for values in (self.popularity, self.neighbours, self.taken, pairs):
             digest.update(b"-" if values is None else values.astype("<i8").tobytes())
         for numbers in (self.closeness, ratings):
             digest.update(b"-" if numbers is None else numbers.astype("<f8").tobytes())
         return digest.hexdigest()
+
+    def has_taken(self, user: int, item: int) -> bool:
+        """Whether a user had this item before all targets."""
+        if self.taken is None:
+            return False
+        pair = user * len(self.popularity) + item
+        at = int(np.searchsorted(self.taken, pair))
+        return at < len(self.taken) and bool(self.taken[at] == pair)
 
     def rating(self, user: int, item: int) -> float | None:
         """A user's rating of an item, or None."""

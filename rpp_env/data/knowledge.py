@@ -32,8 +32,9 @@ def item_knowledge(
     """
     users, items = training_interactions(interactions, instances)
     counts = np.bincount(items, minlength=interactions.num_items)
-    neighbours, closeness = None, None
+    neighbours, closeness, taken = None, None, None
     if "neighbours" in wanted:
+        taken = np.sort(users * interactions.num_items + items)
         neighbours, closeness = item_neighbours(
             users, items, num_users=interactions.num_users, num_items=interactions.num_items
         )
@@ -47,6 +48,7 @@ def item_knowledge(
         popularity=counts,
         neighbours=neighbours,
         closeness=closeness,
+        taken=taken,
         rated=rated,
     )
 

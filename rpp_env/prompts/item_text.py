@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -92,11 +93,14 @@ class ItemTexts:
         """A candidate as an answer."""
         return self._write(self._templates.answer, item)
 
-    def of_all_items(self, names: set[str], history: IntArray, separator: str) -> dict[str, str]:
+    def of_all_items(
+        self, names: set[str], user: int, history: IntArray, separator: str
+    ) -> dict[str, str]:
         """The texts of those of `KNOWN_OF_ALL_ITEMS` that are among names.
 
         Args:
             names: Placeholders of a sentence.
+            user: The user.
             history: The user's items before the target, oldest first.
             separator: What stands between two titles.
         """
@@ -105,7 +109,7 @@ class ItemTexts:
             return dict.fromkeys(told, "...")
         texts: dict[str, str] = {}
         if "neighbours" in told:
-            texts["neighbours"] = self._join(self._neighbours(history), separator)
+            texts["neighbours"] = self._join(self._neighbours(user, history), separator)
         if "popular" in told:
             texts["popular"] = self._join(self._popular, separator)
         if "attributes_liked" in told:
@@ -133,8 +137,8 @@ class ItemTexts:
     def _join(self, items: Sequence[int], separator: str) -> str:
         return separator.join(format_title(self._titles[item]) for item in items)
 
-    def _neighbours(self, history: IntArray) -> list[int]:
-        """What users of the latest items took too, the closest to all of them first."""
+    def _neighbours(self, user: int, history: IntArray) -> list[int]:
+        """What others took beside the latest items, the closest to all of them first."""
         knowledge = self._knowledge
         if knowledge is None or knowledge.neighbours is None or knowledge.closeness is None:
             return []
@@ -146,7 +150,8 @@ class ItemTexts:
                 if other >= 0 and int(other) not in seen:
                     scores[int(other)] += float(close)
         ranked = sorted(scores, key=lambda item: (-scores[item], item))
-        return ranked[:_NUM_NEIGHBOURS]
+        new = (item for item in ranked if not knowledge.has_taken(user, item))
+        return list(islice(new, _NUM_NEIGHBOURS))
 
     def _liked(self, history: IntArray) -> list[str]:
         """Values that are more frequent in a history than among all interactions."""

@@ -98,7 +98,8 @@ class PromptRenderer:
         listing = format_candidates(listed, marks)
 
         def fill(text: str, **values: object) -> str:
-            known = self._texts.of_all_items(placeholders(text), items, catalog.history_separator)
+            names, separator = placeholders(text), catalog.history_separator
+            known = self._texts.of_all_items(names, user, items, separator)
             given = {"candidates": listing, "num_candidates": len(candidates)}
             return text.format(**(given | known | values))
 

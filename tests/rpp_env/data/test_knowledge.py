@@ -101,6 +101,7 @@ def test_no_target_and_nothing_after_it_is_told_of_any_split(taken, targets_per_
     np.testing.assert_array_equal(known.popularity, again.popularity)
     np.testing.assert_array_equal(known.neighbours, again.neighbours)
     np.testing.assert_array_equal(known.closeness, again.closeness)
+    np.testing.assert_array_equal(known.taken, again.taken)
     counts = Counter(items.tolist())
     assert known.popularity.tolist() == [counts[item] for item in range(NUM_ITEMS)]
 
@@ -153,9 +154,10 @@ def test_what_is_known_has_a_fingerprint_of_all_its_parts():
         replace(known, popularity=known.popularity + 1),
         replace(known, neighbours=None),
         replace(known, closeness=known.closeness / 2),
+        replace(known, taken=known.taken + 1),
         replace(known, rated=(pairs, ratings + 1)),
         replace(known, rated=None),
     ]
-    assert len({each.fingerprint() for each in (known, *others)}) == 7
+    assert len({each.fingerprint() for each in (known, *others)}) == 8
     again = item_knowledge(data, instances, wanted={"neighbours"})
     assert again.fingerprint() == known.fingerprint()

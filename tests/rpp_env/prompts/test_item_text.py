@@ -88,6 +88,21 @@ def test_neighbours_are_what_others_took_beside_the_last_records_and_never_a_rec
         assert f"They took {expected}." in prompt.user
 
 
+def test_neighbours_are_none_of_the_users_own_items_even_if_the_history_does_not_show_them():
+    """User 0's history shows 3 alone, whose closest neighbour is 1, which user 0 has."""
+    data = films()
+    catalog = parse_catalog(TEXT, where="x")
+    instances = make_instances(data, num_candidates=2, history_length=1)
+    known = item_knowledge(data, instances, wanted=catalog.wanted_knowledge)
+    assert known.neighbours[3][0] == 1
+    renderer = PromptRenderer(
+        catalog=catalog, instances=instances, titles=data.titles, knowledge=known
+    )
+    prompt = renderer.render(0, np.array([0, 0, 1, 0]), 1)
+    assert "Seen: Alien" in prompt.user
+    assert "They took ." in prompt.user
+
+
 def test_popular_titles_are_in_order_of_training_interactions():
     prompt = make().render(0, np.array([1, 0, 0, 0]), 1)
     assert prompt.system == "Everybody watches Jaws; Alien; Heat; Big."

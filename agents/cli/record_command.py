@@ -36,7 +36,7 @@ class Record:
     out: Path
     """File to write, NAME.npz."""
     data: str = DEFAULT_DATA
-    """ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
+    """ml-100k, ml-1m, lastfm, or a folder (or .inter file) in RecBole's atomic format."""
     columns: dict[str, str] = field(default_factory=dict)
     """Names of columns in the files of --data, as in: user_id uid title name. The first of each two
     is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""

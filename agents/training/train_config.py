@@ -43,7 +43,7 @@ class TrainConfig:
     live: bool = False
     """Ask a live LLM instead of a recording; the options that say Live are for this."""
     data: str = DEFAULT_DATA
-    """Live: ml-100k, or a folder (or .inter file) in RecBole's atomic format."""
+    """Live: ml-100k, ml-1m, lastfm, or a folder (or .inter file) in RecBole's atomic format."""
     columns: dict[str, str] = field(default_factory=dict)
     """Live: names of columns in the files of --data, as in: user_id uid title name. The first of
     each two is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""

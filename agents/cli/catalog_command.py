@@ -47,11 +47,11 @@ class Check:
     recording: str | None = None
     """Instead of a catalog: name of a recording of rpp-env, or a file that rpp record wrote."""
     users: int | None = None
-    """Train users, drawn with the seed; 0 means all. By default 60, with a recording all train
-    instances, and else one instance of each user, the latest."""
+    """Train users, drawn with the seed; 0 means all. By default 60. With a recording it is the
+    latest instance of each, and by default all train instances."""
     data: str | None = None
-    """ml-100k (the default), ml-1m, lastfm, or a folder (or .inter file) in RecBole's atomic format.
-    With a recording it is for the titles alone: without it items are shown by their ids."""
+    """ml-100k (the default), ml-1m, lastfm, or a folder (or .inter file) in RecBole's atomic
+    format. With a recording it is for the titles alone: without it items are shown by their ids."""
     columns: dict[str, str] = field(default_factory=dict)
     """Names of columns in the files of --data, as in: user_id uid title name. The first of each two
     is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""

@@ -16,6 +16,10 @@ class AssetError(RppError):
     """A model or data set could not be fetched, or its bytes are not the pinned ones."""
 
 
+class DownloadError(AssetError):
+    """A source does not give what it should have; another one may."""
+
+
 class OptionError(RppError, ValueError, TypeError):
     """An option does not exist, or cannot have this value.
 

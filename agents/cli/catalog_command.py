@@ -13,7 +13,7 @@ from rich.console import Console
 
 from rpp_agents.catalog.catalog_report import catalog_report
 from rpp_agents.catalog.catalog_tables import prompts_whole, report_tables
-from rpp_agents.cli.record_command import about, answers_one_by_one
+from rpp_agents.cli.record_command import about, answers_one_by_one, instance_options
 from rpp_agents.evaluation.scoreboard import evaluation_instances
 from rpp_env import PromptMDP, Recording, live_mdp, load_catalog, load_recording, make_mdp
 from rpp_env.data import Negatives
@@ -54,7 +54,7 @@ class Check:
     format. With a recording it is for the titles alone: without it items are shown by their ids."""
     columns: dict[str, str] = field(default_factory=dict)
     """Names of columns in the files of --data, as in: user_id uid title name. The first of each two
-    is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""
+    is the name used here: user_id, item_id, timestamp, item_id_list, rating, title, year."""
     llm: str = DEFAULT_LLM
     """backend:model, as in transformers:PATH, vllm:PATH or openai:MODEL@URL."""
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
@@ -139,17 +139,14 @@ class Check:
         data_name = DEFAULT_DATA if self.data is None else self.data
         data = load_data(data_name, columns=self.columns)
         llm = self.engine.load(self.llm)
+        instances = instance_options(self)
         mdp = make_mdp(
             data=data,
             catalog=catalog,
             llm=llm,
             ranking=self.ranking,
             cache=answers_one_by_one(llm),
-            num_candidates=self.num_candidates,
-            targets_per_user=self.targets_per_user,
-            negatives=self.negatives,
-            min_rating=self.min_rating,
-            seed=self.seed,
+            **instances,
         )
         users = DEFAULT_USERS if self.users is None else self.users
         mdp = pilot_mdp(mdp, users=users, seed=self.seed)
@@ -158,13 +155,9 @@ class Check:
             data,
             self.llm,
             llm,
-            catalog=mdp.catalog,
             ranking=self.ranking,
-            num_candidates=self.num_candidates,
-            targets_per_user=self.targets_per_user,
-            negatives=self.negatives,
-            min_rating=self.min_rating,
-            seed=self.seed,
+            instances=instances,
+            knowledge=mdp.renderer.knowledge,
         )
         out = self.out
         if out is None:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +21,10 @@ from rpp_env.llm import LLM
 from rpp_env.llm.base import llm_identity
 from rpp_env.llm.load import DEFAULT_LLM, EngineConfig
 from rpp_env.make import DEFAULT_DATA, load_data
-from rpp_env.prompts import PromptCatalog
 from rpp_env.recommenders import RankingConfig
 from rpp_env.recordings import record
 from rpp_env.recordings.recorder import check_out
+from rpp_env.types import ItemKnowledge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Record:
     """ml-100k, ml-1m, lastfm, or a folder (or .inter file) in RecBole's atomic format."""
     columns: dict[str, str] = field(default_factory=dict)
     """Names of columns in the files of --data, as in: user_id uid title name. The first of each two
-    is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""
+    is the name used here: user_id, item_id, timestamp, item_id_list, rating, title, year."""
     catalog: str | None = None
     """Name of a catalog of rpp-env, or a YAML file; by default the one for the strategy."""
     llm: str = DEFAULT_LLM
@@ -69,30 +70,23 @@ class Record:
         check_out(self.out)
         data = load_data(self.data, columns=self.columns)
         llm = self.engine.load(self.llm)
+        instances = instance_options(self)
         mdp = make_mdp(
             data=data,
             catalog=self.catalog,
             llm=llm,
             ranking=self.ranking,
             cache=answers_one_by_one(llm),
-            num_candidates=self.num_candidates,
-            targets_per_user=self.targets_per_user,
-            negatives=self.negatives,
-            min_rating=self.min_rating,
-            seed=self.seed,
+            **instances,
         )
         made_of = about(
             self.data,
             data,
             self.llm,
             llm,
-            catalog=mdp.catalog,
             ranking=self.ranking,
-            num_candidates=self.num_candidates,
-            targets_per_user=self.targets_per_user,
-            negatives=self.negatives,
-            min_rating=self.min_rating,
-            seed=self.seed,
+            instances=instances,
+            knowledge=mdp.renderer.knowledge,
         )
         try:
             recording = record(
@@ -126,33 +120,30 @@ def answers_one_by_one(llm: LLM) -> bool:
     return hasattr(llm, "max_in_flight")
 
 
+def instance_options(command: Any) -> dict[str, Any]:
+    """The options of a command that decide what instances it makes."""
+    names = ("num_candidates", "targets_per_user", "negatives", "min_rating", "seed")
+    return {name: getattr(command, name) for name in names}
+
+
 def about(
     data_name: str,
     data: Interactions,
     llm_name: str,
     llm: LLM,
     *,
-    catalog: PromptCatalog,
     ranking: RankingConfig,
-    num_candidates: int,
-    targets_per_user: int,
-    negatives: Negatives,
-    min_rating: float | None,
-    seed: int,
+    instances: Mapping[str, Any],
+    knowledge: ItemKnowledge | None,
 ) -> dict[str, Any]:
     """What a recording says of itself: what it was made of, under which licences, by what."""
-    knowledge = data.knowledge_fingerprint() if catalog.tells_more_than_titles else None
     return {
         "data": {
             "name": data_name if data_name in ASSETS else data.name,
             "fingerprint": data.fingerprint(),
             "licence": _licence(data_name),
-            "num_candidates": num_candidates,
-            "targets_per_user": targets_per_user,
-            "negatives": negatives,
-            "min_rating": min_rating,
-            "knowledge": knowledge,
-            "seed": seed,
+            **instances,
+            "knowledge": None if knowledge is None else knowledge.fingerprint(),
         },
         "llm": {
             **llm_identity(llm),

@@ -46,7 +46,8 @@ class TrainConfig:
     """Live: ml-100k, ml-1m, lastfm, or a folder (or .inter file) in RecBole's atomic format."""
     columns: dict[str, str] = field(default_factory=dict)
     """Live: names of columns in the files of --data, as in: user_id uid title name. The first of
-    each two is the name used here: user_id, item_id, timestamp, item_id_list, title or year."""
+    each two is the name used here: user_id, item_id, timestamp, item_id_list, rating, title or
+    year."""
     catalog: str | None = None
     """Live: name of a catalog of rpp-env, or a YAML file; by default the one for the strategy."""
     llm: str = DEFAULT_LLM

@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from rpp_env.assets.asset import Archive
 from rpp_env.assets.cache import cache_dir, require_extra_llm
-from rpp_env.assets.wheels import DownloadError
-from rpp_env.errors import AssetError
+from rpp_env.errors import AssetError, DownloadError
 from rpp_env.files import atomic_write
 
 _log = logging.getLogger(__name__)

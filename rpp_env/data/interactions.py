@@ -90,10 +90,3 @@ class Interactions:
         for values, dtype in ((self.users, "<i8"), (self.items, "<i8"), (self.timestamps, "<f8")):
             digest.update(np.ascontiguousarray(values, dtype=dtype).tobytes())
         return digest.hexdigest()
-
-    def knowledge_fingerprint(self) -> str:
-        """Returns the SHA-256 of what `fingerprint` leaves out: attributes and ratings."""
-        digest = hashlib.sha256(json.dumps(sorted(self.attributes.items())).encode())
-        if self.ratings is not None:
-            digest.update(np.ascontiguousarray(self.ratings, dtype="<f8").tobytes())
-        return digest.hexdigest()

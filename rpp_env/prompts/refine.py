@@ -26,7 +26,8 @@ from rpp_env.prompts.catalog import (
     PromptCatalog,
     sentence_text,
 )
-from rpp_env.prompts.rewriting import cleaned, dotted, fault_of, request
+from rpp_env.prompts.placeholders import dots_for
+from rpp_env.prompts.rewriting import cleaned, fault_of, request
 from rpp_env.store import AnswerStore
 from rpp_env.types import PATTERNS, FloatArray, IntArray
 
@@ -178,7 +179,7 @@ class SentenceRefiner:
         unsure = [i for i, fault in enumerate(faults) if fault is None]
         if unsure:
             patterns = np.array([originals[i][0] for i in unsure])
-            nearest = self._nearest_patterns([dotted(rewritten[i]) for i in unsure])
+            nearest = self._nearest_patterns([dots_for(rewritten[i]) for i in unsure])
             for i, own, near in zip(unsure, patterns, nearest, strict=True):
                 if own != near and rewritten[i] != originals[i][1]:
                     faults[i] = "pattern"
@@ -196,7 +197,7 @@ class SentenceRefiner:
         """The pattern of the catalog's sentence that is most like each text. Shape: (n,)."""
         if self._originals is None:
             known = [
-                (pattern, dotted(text))
+                (pattern, dots_for(text))
                 for pattern, name in enumerate(PATTERNS)
                 for text in dict.fromkeys(map(_entry_text, getattr(self._catalog, name)))
                 if text

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rpp_env.llm.base import Chat
-from rpp_env.prompts.placeholders import split_at_placeholders
+from rpp_env.prompts.placeholders import dots_for, split_at_placeholders
 
 REJECTIONS: Final = ("empty", "markup", "placeholders", "length", "pattern")
 
@@ -61,21 +61,13 @@ def fault_of(original: str, rewritten: str) -> str | None:
         return "placeholders"
     if _names(rewritten) != _names(original):
         return "placeholders"
-    before, after = len(dotted(original).split()), len(dotted(rewritten).split())
+    before, after = len(dots_for(original).split()), len(dots_for(rewritten).split())
     shortest, longest = before / 2 - _WORDS_MORE_OR_LESS, before * 2 + _WORDS_MORE_OR_LESS
     return None if shortest <= after <= longest else "length"
 
 
 def _names(text: str) -> list[str]:
     return sorted(name for _, name, _, _ in split_at_placeholders(text) if name is not None)
-
-
-def dotted(text: str) -> str:
-    """The text with dots in place of data."""
-    return "".join(
-        literal + ("" if name is None else "...")
-        for literal, name, _, _ in split_at_placeholders(text)
-    )
 
 
 def cleaned(answer: str, pattern: int) -> str:

@@ -101,11 +101,6 @@ def _knowledge(
     """What the recorded prompts told of items; RecordingError if it is other than it was."""
     if not recording.catalog.tells_more_than_titles:
         return None
-    if about_data.get("knowledge") != source.knowledge_fingerprint():
-        raise RecordingError(
-            f"data={source.name!r} has other attributes or ratings than when recording "
-            f"{recording.name!r} was made; pass data= the one it was made of"
-        )
     # A recording may hold some instances alone, and what is counted leaves out the targets of all.
     instances = make_instances(
         source,
@@ -113,4 +108,10 @@ def _knowledge(
         targets_per_user=int(about_data["targets_per_user"]),
         min_rating=about_data.get("min_rating"),
     )
-    return item_knowledge(source, instances, wanted=recording.catalog.wanted_knowledge)
+    knowledge = item_knowledge(source, instances, wanted=recording.catalog.wanted_knowledge)
+    if about_data.get("knowledge") != knowledge.fingerprint():
+        raise RecordingError(
+            f"data={source.name!r} has other attributes or ratings than when recording "
+            f"{recording.name!r} was made; pass data= the one it was made of"
+        )
+    return knowledge

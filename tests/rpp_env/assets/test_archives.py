@@ -102,14 +102,12 @@ def served():
     served.server.server_close()
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("RPP_ENV_CACHE", str(folder))
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    """No pauses, and no proxy between a test and its server."""
     monkeypatch.setattr(archives, "_PAUSE_S", 0.01)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    return folder
 
 
 @pytest.fixture

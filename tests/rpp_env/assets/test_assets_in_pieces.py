@@ -3,13 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import os
 import signal
 import time
-import zipfile
 
 import pytest
 from built_folders import left_over, start, visible
+from pure_wheels import write_wheel
 
 from rpp_env.assets import ASSETS, Asset, Wheel, fetch
 from rpp_env.errors import AssetError
@@ -29,20 +28,9 @@ assets.fetch("tiny", progress=False)
 
 
 def make_wheel(folder, number):
-    """The wheel of a piece; made once, so that its bytes stay."""
-    path = folder / f"tiny_part{number}-1.0-py3-none-any.whl"
-    if not path.exists():
-        info = f"tiny_part{number}-1.0.dist-info/"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(f"tiny_part{number}/data/part{number:02}.bin", PIECES[number - 1])
-            archive.writestr(
-                info + "METADATA", f"Metadata-Version: 2.1\nName: tiny-part{number}\nVersion: 1.0"
-            )
-            archive.writestr(
-                info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any"
-            )
-            archive.writestr(info + "RECORD", "")
-    return path
+    """The wheel of a piece."""
+    member = f"tiny_part{number}/data/part{number:02}.bin"
+    return write_wheel(folder, f"tiny_part{number}", {member: PIECES[number - 1]})
 
 
 def make_asset(folder, **changes):
@@ -67,35 +55,10 @@ def make_asset(folder, **changes):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("RPP_ENV_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch):
-    """The only place where pip looks for wheels."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("PIP_LOG", str(tmp_path / "pip.log"))
-    return folder
-
-
-@pytest.fixture
 def tiny(cache, index, monkeypatch):
     asset = make_asset(index)
     monkeypatch.setitem(ASSETS, "tiny", asset)
     return asset
-
-
-def downloads(tmp_path):
-    return (tmp_path / "pip.log").read_text().count("Successfully downloaded")
 
 
 def kept(cache):
@@ -103,17 +66,17 @@ def kept(cache):
     return sorted(path.name for path in cache.glob("assets/.*.partial/*.whl"))
 
 
-def test_the_pieces_are_joined_in_order_and_nothing_else_stays(tiny, cache, tmp_path):
+def test_the_pieces_are_joined_in_order_and_nothing_else_stays(tiny, downloads):
     folder = fetch("tiny")
     assert (folder / "whole.gguf").read_bytes() == WHOLE
     assert visible(folder) == ["whole.gguf"]
-    assert downloads(tmp_path) == len(PIECES)
+    assert downloads() == len(PIECES)
     assert visible(folder.parent) == [folder.name]
     assert left_over(folder.parent) == []
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
-def test_a_killed_download_goes_on_after_the_last_whole_piece(tiny, cache, tmp_path):
+def test_a_killed_download_goes_on_after_the_last_whole_piece(tiny, cache, downloads):
     for number in range(1, len(PIECES)):
         process = start(FETCH, json.dumps(dataclasses.asdict(tiny)))
         deadline = time.monotonic() + 60
@@ -125,7 +88,7 @@ def test_a_killed_download_goes_on_after_the_last_whole_piece(tiny, cache, tmp_p
     assert visible(cache / "assets") == []
     folder = fetch("tiny")
     assert (folder / "whole.gguf").read_bytes() == WHOLE
-    assert downloads(tmp_path) <= len(PIECES) + len(PIECES) - 1  # one lost a kill, at most
+    assert downloads() <= len(PIECES) + len(PIECES) - 1  # one lost a kill, at most
     assert left_over(folder.parent) == []
 
 
@@ -172,9 +135,10 @@ def test_the_error_lists_the_pieces_that_are_still_to_be_had(tiny, cache, index)
     assert str(cache / "wheels") in listed
 
 
-def test_a_wheel_without_its_piece_is_an_error(tiny, index, monkeypatch):
+def test_a_wheel_without_its_piece_is_an_error(tiny, monkeypatch):
     wrong = dataclasses.replace(tiny.wheels[-1], member="elsewhere.bin")
-    monkeypatch.setitem(ASSETS, "tiny", make_asset(index, wheels=(*tiny.wheels[:-1], wrong)))
+    other = dataclasses.replace(tiny, wheels=(*tiny.wheels[:-1], wrong))
+    monkeypatch.setitem(ASSETS, "tiny", other)
     with pytest.raises(AssetError, match=r"tiny_part4-.* does not have elsewhere\.bin"):
         fetch("tiny")
 

@@ -22,6 +22,7 @@ from rpp_env.observations.lightgcn import Embeddings, LightGCNConfig, cached_lig
 from rpp_env.observations.text import SentenceEncoder, project, sentence_table
 from rpp_env.option_checks import true_or_false, whole_number
 from rpp_env.prompts import PromptCatalog, PromptRenderer, load_catalog
+from rpp_env.prompts.item_text import check_attributes
 from rpp_env.prompts.refine import SentenceRefiner
 from rpp_env.recommenders import RankingConfig, Recommender, build_recommender
 from rpp_env.store import AnswerStore
@@ -102,6 +103,13 @@ def make_mdp(
         data
         if isinstance(data, Interactions)
         else load_data(data, columns=columns, progress=progress)
+    )
+    check_attributes(
+        sentences.item,
+        sentences.wanted_knowledge,
+        attributes=interactions.attributes,
+        rated=interactions.ratings is not None,
+        catalog_name=sentences.name,
     )
     instances, embeddings = _instances(
         interactions,

@@ -7,7 +7,7 @@ attributes are untrusted text: what stands for an item is quoted as a whole, see
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -174,32 +174,61 @@ def _shares_of_genres(knowledge: ItemKnowledge) -> dict[str, float]:
     return {value: count / total for value, count in counts.items()}
 
 
+def check_attributes(
+    templates: ItemTemplates,
+    wanted: Collection[str],
+    *,
+    attributes: Collection[str],
+    rated: bool,
+    catalog_name: str,
+) -> None:
+    """Checks that a data set has what a catalog tells of items, before anything is fitted.
+
+    Args:
+        templates: The catalog's.
+        wanted: Placeholders of its sentences.
+        attributes: Names of the data set's attributes.
+        rated: Whether it has ratings.
+        catalog_name: For errors.
+
+    Raises:
+        CatalogError: It has not; the message names the placeholder and what there is.
+    """
+    known = {"title", *attributes, *(["rating"] if rated else [])}
+    for name in sorted(templates.names - known):
+        raise CatalogError(
+            f"catalog {catalog_name!r}: an item template has {{{name}}}, which this data set does "
+            f"not have. {did_you_mean(name, sorted(known))}"
+        )
+    if "attributes_liked" in wanted and "genres" not in attributes:
+        raise CatalogError(
+            f"catalog {catalog_name!r}: {{attributes_liked}} cannot be filled: this data set has "
+            "no genres, that is, a column genres, genre, class or categories of the .item file"
+        )
+
+
 def _check_known(
     templates: ItemTemplates,
     knowledge: ItemKnowledge | None,
     wanted: frozenset[str],
     catalog_name: str,
 ) -> None:
-    if knowledge is not None and knowledge.hidden:
-        return
-    attributes = set() if knowledge is None else set(knowledge.attributes)
-    known = {"title"} | attributes
-    if knowledge is not None and knowledge.rated is not None:
-        known.add("rating")
-    for name in sorted(templates.names - known):
-        raise CatalogError(
-            f"catalog {catalog_name!r}: an item template has {{{name}}}, which this data set does "
-            f"not have. {did_you_mean(name, sorted(known))}"
+    if knowledge is None:
+        check_attributes(templates, (), attributes=(), rated=False, catalog_name=catalog_name)
+    elif not knowledge.hidden:
+        check_attributes(
+            templates,
+            wanted,
+            attributes=knowledge.attributes,
+            rated=knowledge.rated is not None,
+            catalog_name=catalog_name,
         )
-    for name in sorted(wanted & KNOWN_OF_ALL_ITEMS):
-        missing = (
-            knowledge is None
-            or (name == "neighbours" and knowledge.neighbours is None)
-            or (name == "attributes_liked" and "genres" not in attributes)
+    for name in sorted(wanted):
+        missing = knowledge is None or (
+            name == "neighbours" and knowledge.neighbours is None and not knowledge.hidden
         )
         if missing:
-            what = "has no genres" if name == "attributes_liked" and knowledge else "is not given"
             raise CatalogError(
                 f"catalog {catalog_name!r}: {{{name}}} cannot be filled, as the knowledge of the "
-                f"data set {what}; make_mdp and live_mdp give it"
+                "data set is not given; make_mdp and live_mdp give it"
             )

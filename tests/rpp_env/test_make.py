@@ -1,10 +1,14 @@
 """`make_mdp` on MovieLens-100K with an LLM that hashes: what its options do to the instances."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from rpp_env import make_mdp
+from rpp_env import load_catalog, make_mdp
+from rpp_env.errors import CatalogError
 from rpp_env.make import load_data
+from rpp_env.prompts.item_text import ItemTemplates
 from rpp_env.rewards import ndcg_of_ranks
 from rpp_env.types import Instances
 
@@ -48,3 +52,16 @@ def test_lightgcn_alone_wins_on_uniform_negatives_and_loses_on_what_it_retrieved
     assert found["uniform"] > 0.7
     assert found["popular"] < found["uniform"] - 0.1
     assert found["retrieved"] < 0.454  # chance
+
+
+def test_a_catalog_that_tells_what_the_data_lack_is_refused_before_anything_is_fitted(
+    monkeypatch,
+):
+    def fitted(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("rpp_env.make.cached_lightgcn", fitted)
+    catalog = load_catalog("movies")
+    branded = replace(catalog, item=ItemTemplates(candidates="{title} by {brand}"))
+    with pytest.raises(CatalogError, match=r"\{brand\}, which this data set does not have.*genres"):
+        make_mdp(catalog=branded, llm="fake:0", cache=False, progress=False)

@@ -243,8 +243,8 @@ class VllmLLM:
             # The engine belongs to the parent; it is kept, as its destructor would end it.
             self._parent_engine, self._engine = self._engine, None
         if self._engine is None or self._engine.closed:
-            path = resolve_checkpoint(self._model, dtype=self._placed_dtype())
             dtype = self._placed_dtype()
+            path = resolve_checkpoint(self._model, dtype=dtype)
             _log.info(
                 "starting vLLM with %s from %s on %s, as %s",
                 *(self.name, path, self._device(), dtype),
